@@ -1,0 +1,105 @@
+/* Checkpoints: shard files, the virtual index, the manifest; writing, reading, listing. See docs/file-formats.md. */
+#ifndef SGC_CKPT_CKPT_H
+#define SGC_CKPT_CKPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/util.h"
+#include "comm/comm.h"
+#include "model/model.h"
+#include "zero/zero.h"
+
+#define SGC_ID_CHARS 16 /* hexadecimal digits of a run or checkpoint id */
+
+/* What a run is made of besides tensors: group /state. Independent of world size and stage. */
+typedef struct sgc_run_state {
+    int64_t step;             /* updates done                                                    */
+    int64_t samples;          /* training samples taken by the whole job                          */
+    int64_t epoch, epoch_position; /* place in the sample stream: epoch, samples taken of it       */
+    int64_t tokens;           /* tokens that were scored                                          */
+    int64_t seed, data_seed;
+    double total_flos;
+    double train_loss_sum;    /* over updates, for train_loss                                     */
+    int64_t train_loss_n;
+    double window_loss_sum;   /* since the last log                                               */
+    int64_t window_loss_n;
+    double last_loss, last_eval_loss; /* NaN: none yet                                            */
+    double best_metric;       /* NaN: none yet                                                    */
+    int64_t best_step;        /* -1: none yet                                                     */
+    double plateau_rate, plateau_best;
+    int64_t plateau_n_bad, plateau_has_best;
+} sgc_run_state;
+
+typedef struct sgc_ckpt_info { /* root attributes */
+    char id[SGC_ID_CHARS + 1], run_id[SGC_ID_CHARS + 1];
+    int64_t step;
+    int world_size, stage;
+    int64_t global_batch;     /* B * G * W in samples                                             */
+    char date[32], host[64], dtype[16], isa[16], version[32];
+    double loss, eval_loss;   /* NaN: none                                                        */
+    double save_s;            /* time of the save up to the manifest                              */
+    int64_t n_parameters;
+} sgc_ckpt_info;
+
+typedef struct sgc_ckpt_job {
+    const char *output_dir;
+    sgc_group *group;
+    sgc_zero *engine;
+    const sgc_model *model;
+    const sgc_run_state *state;
+    const sgc_ckpt_info *info; /* id, date, host, save_s, step are filled by the writer            */
+    const char *config_text;   /* config.cfg                                                      */
+} sgc_ckpt_job;
+
+/**
+ * Write OUTPUT_DIR/checkpoint-STEP. Collective. Under a temporary name until every file and directory is synced and all ranks agree.
+ * @param path  [out] the published directory.
+ * @return SGC_EIO (which file, why) on all ranks; then nothing is left under a final name and the temporary directory is removed.
+ */
+sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX]);
+
+typedef struct sgc_ckpt sgc_ckpt;
+/**
+ * Open a checkpoint for reading. Collective: rank 0 reads and checks manifest, config.cfg, checkpoint.h5 and the presence and size of
+ * every shard, and broadcasts. SGC_ECKPT names the file and what is wrong; also a format version from the future.
+ */
+sgc_status sgc_ckpt_open(sgc_ckpt **c, const char *path, sgc_group *group);
+void sgc_ckpt_close(sgc_ckpt *c);
+const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
+const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
+const char *sgc_ckpt_config_text(const sgc_ckpt *c);
+/**
+ * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
+ * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
+ */
+sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64_t first, int64_t n, float *out);
+/* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. */
+sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, sgc_group *group);
+
+typedef enum sgc_ckpt_status { SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_PARTIAL, SGC_CKPT_OLD } sgc_ckpt_status;
+typedef struct sgc_ckpt_entry {
+    char name[256];           /* "checkpoint-500"                                                 */
+    int64_t step, bytes;
+    sgc_ckpt_status status;   /* COMPLETE: manifest and metadata fit, all files are there          */
+    sgc_ckpt_info info;       /* of a complete one                                                */
+    char problem[256];        /* of a damaged one                                                 */
+} sgc_ckpt_entry;
+/* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
+sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
+
+/* The newest complete checkpoint of the directory's current run (the run of its newest checkpoint that is not .old); "" if none. Local. */
+sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX]);
+/* Delete the oldest complete checkpoints of run_id beyond `limit`; never the one at keep_step (-1: none). Local: rank 0. */
+sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step);
+/* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */
+sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step);
+void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */
+
+/* OUTPUT_DIR/run.lock: one job at a time. Local: rank 0. SGC_ECONFIG names job id, host and pid of the holder; a stale lock is logged
+ * and taken over. */
+sgc_status sgc_lock_take(const char *output_dir);
+void sgc_lock_release(void);
+
+#endif

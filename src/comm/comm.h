@@ -1,0 +1,98 @@
+/* Ranks: process groups, collectives on flat buffers, agreement, main_process_first. */
+#ifndef SGC_COMM_COMM_H
+#define SGC_COMM_COMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/exact.h"
+#include "base/status.h"
+
+/* What is counted where messages are sent. Elements are those of the flat buffers (floats); control messages are counted apart. */
+typedef enum sgc_collective { SGC_ALL_GATHER, SGC_REDUCE_SCATTER, SGC_ALL_REDUCE, SGC_BROADCAST, SGC_CONTROL, SGC_N_COLLECTIVES } sgc_collective;
+
+typedef struct sgc_traffic { int64_t n_calls, n_elements, n_bytes; } sgc_traffic; /* sent by this rank */
+
+typedef struct sgc_group sgc_group;     /* a process group: one communicator and its counters */
+typedef struct sgc_request sgc_request; /* a collective under way */
+
+typedef struct sgc_world {
+    sgc_group *all;   /* every rank of the job                                   */
+    sgc_group *node;  /* the ranks that share this node's memory                 */
+    sgc_group *across; /* one rank per node: those with this node-local rank     */
+    int rank, size, node_rank, node_size, node_index, n_nodes;
+} sgc_world;
+
+/* Collective. Starts MPI if needed (MPI_THREAD_FUNNELED), makes the groups, sets the log identity (main: rank 0). */
+sgc_status sgc_world_start(sgc_world *w, int *argc, char ***argv);
+/* Collective when st is SGC_OK everywhere (agreed); ends MPI. */
+void sgc_world_stop(sgc_world *w);
+/* End the job without the peers: flushes this rank's log, then MPI_Abort(code). Does not return. */
+void sgc_world_abort(sgc_world *w, int code) __attribute__((noreturn));
+
+int sgc_group_rank(const sgc_group *g);
+int sgc_group_size(const sgc_group *g);
+sgc_traffic sgc_group_traffic(const sgc_group *g, sgc_collective c);
+const char *sgc_collective_name(sgc_collective c); /* "all_gather", ... as in run.json */
+
+/* The collectives of the training step. A backend is a row of this table. All ranks of the group call them in the same order;
+ * each is asynchronous: buffers are lent until sgc_request_wait. SGC_ECOMM is fatal for the job. */
+typedef struct sgc_comm_ops {
+    const char *name;
+    /* full [size * n_shard]: rank r's part is at r * n_shard; this rank's part is read from there, the others are written. */
+    sgc_status (*all_gather)(sgc_group *g, float *full, int64_t n_shard, sgc_request **request);
+    /* shard[i] = sum over ranks of full[rank * n_shard + i], added along one neighbour-first binary tree over ranks:
+     * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. shard may be this
+     * rank's part of full. full is unchanged otherwise. The sum is made in the wait. */
+    sgc_status (*reduce_scatter)(sgc_group *g, float *full, float *shard, float *scratch, int64_t n_shard, sgc_request **request);
+    sgc_status (*broadcast)(sgc_group *g, float *data, int64_t n, int root, sgc_request **request);
+    /* Finish one collective and free the request; *request becomes NULL. NULL is allowed. */
+    sgc_status (*wait)(sgc_request **request);
+    /* Let messages move without waiting; NULL where the backend does that by itself. */
+    void (*progress)(sgc_group *g);
+} sgc_comm_ops;
+
+extern const sgc_comm_ops sgc_comm_mpi;
+extern const sgc_comm_ops sgc_comm_null; /* moves nothing, counts as if it had: paper runs of any size */
+
+const sgc_comm_ops *sgc_group_ops(const sgc_group *g);
+/* A group of the null backend: this process plays one of `size` ranks. */
+sgc_status sgc_group_null(sgc_group **g, int size, int rank);
+void sgc_group_free(sgc_group *g);
+
+/* dst[i] = tree sum over the n_src buffers (see reduce_scatter); sources are overwritten. dst may be any of them. Local. */
+void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n);
+
+/* Small blocking collectives of set-up, control and checkpoints; on the null backend they act as for one rank. */
+sgc_status sgc_sum_int64(sgc_group *g, int64_t *x, int n);  /* in place */
+sgc_status sgc_max_double(sgc_group *g, double *x, int n);
+sgc_status sgc_min_double(sgc_group *g, double *x, int n);
+sgc_status sgc_sum_exact(sgc_group *g, sgc_exact *x, int n); /* normalizes, then sums */
+sgc_status sgc_bcast_bytes(sgc_group *g, void *data, int64_t n_bytes, int root);
+/* Different sizes per rank, result on root only (owned, free): parts one after the other, sizes in n_bytes_of [size] (owned by caller). */
+sgc_status sgc_gather_bytes(sgc_group *g, const void *data, int64_t n_bytes, char **all, int64_t *n_bytes_of, int root);
+sgc_status sgc_barrier(sgc_group *g);
+
+/**
+ * Agree on a status. Collective; every rank must call it. If any rank failed, all return the status of the lowest failing
+ * rank, and those that did not fail take over its message with rank and node (sgc_err_remote).
+ */
+sgc_status sgc_agree(sgc_group *g, sgc_status st);
+#define SGC_AGREE(group)                                        \
+    do {                                                        \
+        if ((st = sgc_agree((group), st)) != SGC_OK) goto done; \
+    } while (0)
+
+/* Collective: merge the queued lines of all ranks and print them on rank 0: equal ones once, with a rank range. */
+sgc_status sgc_log_flush(sgc_group *g);
+
+/**
+ * Let one process run body first while the others wait without burning a core, for as long as it takes; then the others run
+ * it. Collective on w->all. local: one main process per node instead of one per job.
+ * @param body  called as body(arg, true) on main processes, then body(arg, false) on the others; its status is agreed.
+ * @param description  what the others are waiting for; logged every progress_interval_s.
+ */
+sgc_status sgc_main_process_first(sgc_world *w, bool local, const char *description, double progress_interval_s,
+                                  sgc_status (*body)(void *arg, bool is_main), void *arg);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * Devices: memory and kernels behind one ops table. A table fixes the element type of its tensors (cpu and ref32: float,
+ * ref64: double), so kernels take untyped pointers. Losses and token ids have one type everywhere.
+ * Letters: B batch, T positions, C channels, H heads, D = C / H, V vocabulary, N rows (usually B * T).
+ */
+#ifndef SGC_DEVICE_DEVICE_H
+#define SGC_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/philox.h"
+#include "base/status.h"
+
+typedef struct sgc_device sgc_device;
+
+/* Which elements are dropped: those whose 32 random bits are below p * 2^32. The bits of element e of tensor `stream` of
+ * global sample s are word e % 4 of philox(key, {e / 4 (low 32), e / 4 (high 16) << 16 | stream (16 bits), s low, s high}); kept ones
+ * are multiplied by 1 / (1 - p). p = 0: nothing is dropped and nothing computed. */
+typedef struct sgc_dropout {
+    double p;
+    sgc_philox_key key;      /* of (seed, step), see sgc_dropout_key               */
+    uint32_t stream;         /* number of the dropout in the model, below 65536    */
+    const int64_t *sample;   /* [B] global sample numbers, borrowed                */
+} sgc_dropout;
+
+static inline sgc_philox_key sgc_dropout_key(uint64_t seed, int64_t step)
+{
+    return sgc_philox_make_key(seed + (uint64_t)step * 0xD1342543DE82EF95u, SGC_PURPOSE_DROPOUT);
+}
+
+typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.AdamW */
+    double learning_rate, beta1, beta2, epsilon;
+    int64_t t;               /* number of this update, from 1: bias correction     */
+    double grad_scale;       /* factor on the gradient: clipping                   */
+} sgc_adamw;
+
+/* "+=" marks outputs that are added to. No kernel allocates; results do not depend on the number of threads unless said. */
+typedef struct sgc_device_ops {
+    const char *name;
+    size_t element_bytes;
+    bool is_null;            /* computes nothing: tensors have no memory           */
+
+    /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
+    void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
+    /* dwte += , dwpe += ; rows are added in the order of n, so equal tokens always add in the same order */
+    void (*embedding_backward)(sgc_device *d, void *dwte, void *dwpe, const void *dx, const int32_t *token, int64_t B, int64_t T, int64_t C);
+
+    /* y, x: [N, C]; w, b: [C]; mean, rstd: [N] */
+    void (*layer_norm_forward)(sgc_device *d, void *y, void *mean, void *rstd, const void *x, const void *w, const void *b, int64_t N, int64_t C, double epsilon);
+    /* dx = (or += with add_dx); dw +=, db += */
+    void (*layer_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean, const void *rstd, int64_t N, int64_t C);
+
+    /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb. Row major. */
+    void (*matmul)(sgc_device *d, void *c, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m, int64_t n, int64_t k);
+    /* db [C] += column sums of dy [N, C] */
+    void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
+
+    /* Causal self-attention, scaled by 1/sqrt(D). qkv [B, T, 3C] (q, k, v one after the other, each [H, D]); y [B, T, C]; lse [B, H, T]: log of the
+     * sum of exponentials of each row. Dropout (may have p = 0) acts on the weights; element (h * T + i) * T + j. */
+    void (*attention_forward)(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
+    /* dqkv = ; y and lse from the forward pass */
+    void (*attention_backward)(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
+    /* Append T positions to the key/value cache ([B, capacity, C] each) at `position`, and attend to all positions up to each. */
+    void (*attention_cached)(sgc_device *d, void *y, void *cache_k, void *cache_v, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, int64_t position, int64_t capacity);
+
+    /* kind: sgc_activation of conf/config.h. x, y: [n]. dx may be dy. */
+    void (*activation_forward)(sgc_device *d, int kind, void *y, const void *x, int64_t n);
+    void (*activation_backward)(sgc_device *d, int kind, void *dx, const void *dy, const void *x, int64_t n);
+
+    /* z = x + y; z may be x or y */
+    void (*add)(sgc_device *d, void *z, const void *x, const void *y, int64_t n);
+    /* y = dropped and scaled x: forward, and backward with y = dx, x = dy. [B, n_per_sample]; y may be x. */
+    void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
+
+    /* Rows of logits [N, V] against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of -log p.
+     * with_gradient: logits become d(scale * sum of losses)/d logits, zero in ignored rows. */
+    void (*cross_entropy)(sgc_device *d, double *loss, void *logits, bool with_gradient, const int32_t *target, int64_t N, int64_t V, double smoothing, double scale);
+
+    /* p, m, v, g: [n]; p -= lr * (weight_decay * p + ...) in the order of torch: decay first */
+    void (*adamw)(sgc_device *d, void *p, void *m, void *v, const void *g, int64_t n, double weight_decay, const sgc_adamw *a);
+    /* out[i] = sum of squares, in double and a fixed order, of block i of x: [n / block]; n is a multiple of block */
+    void (*block_square_sums)(sgc_device *d, double *out, const void *x, int64_t n, int64_t block);
+} sgc_device_ops;
+
+struct sgc_device {
+    const sgc_device_ops *ops;
+    bool exact_threads;      /* full_determinism: matmul too gives the same bits at any number of threads */
+    void *state;             /* owned by the device (cached primitives, scratch)    */
+};
+
+/**
+ * Open a device by name: "cpu" (float, fast), "ref32", "ref64" (plain loops), "null".
+ * @param full_determinism  results are the same at any number of threads, matrix products included.
+ */
+sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism);
+void sgc_device_close(sgc_device *d);
+
+/* "AVX-512", "AVX2" or "portable": which code the cpu device runs on this machine; part of a checkpoint's attributes. */
+const char *sgc_device_isa(void);
+
+#endif
