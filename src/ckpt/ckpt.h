@@ -51,6 +51,7 @@ typedef struct sgc_ckpt_job {
     const sgc_run_state *state;
     const sgc_ckpt_info *info; /* id, date, host, save_s, step are filled by the writer            */
     const char *config_text;   /* config.cfg                                                      */
+    int64_t block_size;        /* bytes under one hash (checkpoint.block_size)                    */
 } sgc_ckpt_job;
 
 /**

@@ -27,6 +27,7 @@ typedef struct sgc_config {
     sgc_data_options data;
     sgc_training_options training;
     sgc_zero_options zero;
+    sgc_checkpoint_options checkpoint;
     sgc_comm_options comm;
     sgc_device_options device;
     struct sgc_config_origins *origins; /* owned: one text per row: "default", "conf/x.cfg:12", "command line" */

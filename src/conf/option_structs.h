@@ -2,6 +2,9 @@
 #ifndef SGC_CONF_OPTION_STRUCTS_H
 #define SGC_CONF_OPTION_STRUCTS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #define BOOL(g, k, d, h) SGC_IN_##g(bool k;)
 #define INT(g, k, d, lo, hi, u, h) SGC_IN_##g(int64_t k;)
 #define FLOAT(g, k, d, lo, hi, u, h) SGC_IN_##g(double k;)
@@ -16,6 +19,7 @@
 #define SGC_IN_data(x)
 #define SGC_IN_training(x)
 #define SGC_IN_zero(x)
+#define SGC_IN_checkpoint(x)
 #define SGC_IN_comm(x)
 #define SGC_IN_device(x)
 
@@ -51,6 +55,14 @@ typedef struct sgc_zero_options {
 #undef SGC_IN_zero
 #define SGC_IN_zero(x)
 
+#undef SGC_IN_checkpoint
+#define SGC_IN_checkpoint(x) x
+typedef struct sgc_checkpoint_options {
+#include "conf/options.def"
+} sgc_checkpoint_options;
+#undef SGC_IN_checkpoint
+#define SGC_IN_checkpoint(x)
+
 #undef SGC_IN_comm
 #define SGC_IN_comm(x) x
 typedef struct sgc_comm_options {
@@ -70,6 +82,7 @@ typedef struct sgc_device_options {
 #undef SGC_IN_data
 #undef SGC_IN_training
 #undef SGC_IN_zero
+#undef SGC_IN_checkpoint
 #undef SGC_IN_comm
 #undef BOOL
 #undef INT

@@ -1,0 +1,42 @@
+# Helpers of the shell tests. Every case ends in one line: "ok - NAME", "not ok - NAME" or "skip - NAME # why".
+# A test script sources this file, runs its cases and ends with `finish`.
+# In: STAGECOACH (the executable), TMPDIR. Out: $work, a fresh directory that is removed at the end.
+
+set -u
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader,tcp
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_hwloc_base_binding_policy=none
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/.." && pwd)
+STAGECOACH=${STAGECOACH:-$top/build/stagecoach}
+work=$(mktemp -d "${TMPDIR:-/tmp}/stagecoach-test.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+n_bad=0
+
+ok() { echo "ok - $1"; }
+bad() { echo "not ok - $1"; n_bad=$((n_bad + 1)); shift; [ $# -eq 0 ] || printf '#   %s\n' "$@"; }
+skip() { echo "skip - $1 # $2"; }
+
+# check NAME COMMAND...: passes when the command succeeds; its output is shown when it does not.
+check() {
+    local name=$1; shift
+    if "$@" >"$work/check.log" 2>&1; then ok "$name"; else bad "$name" "exit $? of: $*"; tail -n 20 "$work/check.log" | sed 's/^/#   /'; fi
+}
+
+# ranks N COMMAND...: under mpirun, at most 5 minutes, so that a hang is a failure and not the end of the run.
+ranks() { local n=$1; shift; timeout -k 5 300 mpirun -n "$n" "$@"; }
+
+# refuses NAME STATUS PATTERN COMMAND...: the command must end with STATUS (any: not 0), its stderr match PATTERN, exactly one line of it.
+refuses() {
+    local name=$1 want=$2 pattern=$3 status; shift 3
+    timeout -k 5 120 "$@" >"$work/out" 2>"$work/err"; status=$?
+    if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then bad "$name" "did not end" "$(tail -n 5 "$work/err")"; return; fi
+    if [ "$want" = any ] && [ "$status" -eq 0 ] || [ "$want" != any ] && [ "$status" -ne "$want" ]; then
+        bad "$name" "exit status $status, expected $want" "$(tail -n 5 "$work/err")"; return
+    fi
+    local n; n=$(grep -cE -- "$pattern" "$work/err")
+    if [ "$n" -eq 1 ]; then ok "$name"; else bad "$name" "'$pattern' on $n lines of:" "$(tail -n 8 "$work/err")"; fi
+}
+
+finish() { exit $((n_bad > 0)); }
