@@ -33,8 +33,10 @@ void sgc_log_print(sgc_log_level level, const char *prefix, const char *line);
 
 /**
  * A line that is redrawn in place on a terminal (progress bar); log lines go above it. NULL removes it.
- * Does nothing when stderr is no terminal.
+ * Does nothing when stderr is no terminal (sgc_log_on_terminal).
  */
 void sgc_log_status_line(const char *text);
+/* Whether status lines are seen: stderr is a terminal, or a pipe to an mpirun whose stderr is one. */
+bool sgc_log_on_terminal(void);
 
 #endif
