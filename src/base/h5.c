@@ -44,19 +44,19 @@ sgc_status sgc_h5_create(sgc_h5 **out, const char *path)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     if (!f || !(f->path = strdup(path))) {
         free(f);
-        return sgc_err(SGC_ENOMEM, "out of memory while creating '%s'", path);
+        return sgc_err(SGC_ENOMEM, "out of memory while creating %s", path);
     }
     f->id = H5I_INVALID_HID;
     f->unwritten_end = &f->unwritten;
     f->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (f->fd < 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot create '%s'", path);
+        st = sgc_err_errno(SGC_EIO, "cannot create %s", path);
         goto done;
     }
     fapl = H5Pcreate(H5P_FILE_ACCESS);
     SGC_TRY(sgc_h5_driver_set(fapl, f));
     f->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
-    if (f->id < 0) st = sgc_err(SGC_EIO, "HDF5 cannot create '%s'", path);
+    if (f->id < 0) st = sgc_err(SGC_EIO, "HDF5 cannot create %s", path);
 done:
     close_id(fapl);
     if (st == SGC_OK)
@@ -78,14 +78,14 @@ sgc_status sgc_h5_close(sgc_h5 **file)
     int descriptor = f->fd;
     if (f->error) {
         errno = f->error;
-        st = sgc_err_errno(SGC_EIO, "cannot %s '%s' at byte %llu", f->failed_call, f->path, (unsigned long long)f->failed_offset);
+        st = sgc_err_errno(SGC_EIO, "cannot %s %s at byte %llu", f->failed_call, f->path, (unsigned long long)f->failed_offset);
     } else if (closed < 0) {
-        st = sgc_err(SGC_EIO, "HDF5 cannot close '%s'", f->path);
+        st = sgc_err(SGC_EIO, "HDF5 cannot close %s", f->path);
     } else if (fsync(descriptor) != 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot sync '%s'", f->path);
+        st = sgc_err_errno(SGC_EIO, "cannot sync %s", f->path);
     }
     f->fd = -1;
-    if (close(descriptor) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close '%s'", f->path);
+    if (close(descriptor) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", f->path);
     free_file(f);
     return st;
 }
@@ -108,12 +108,12 @@ sgc_status sgc_h5_open(hid_t *file, const char *path)
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
     *file = H5I_INVALID_HID;
     if (access(path, R_OK) != 0) {
-        st = sgc_err_errno(SGC_EDATA, "cannot read '%s'", path);
+        st = sgc_err_errno(SGC_EDATA, "cannot read %s", path);
         goto done;
     }
     SGC_TRY(sgc_h5_driver_set(fapl, NULL));
     *file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
-    if (*file < 0) st = sgc_err(SGC_EDATA, "'%s' is not an HDF5 file, or it is damaged", path);
+    if (*file < 0) st = sgc_err(SGC_EDATA, "%s is not an HDF5 file, or it is damaged", path);
 done:
     close_id(fapl);
     return st;
@@ -134,7 +134,7 @@ sgc_status sgc_h5_write(hid_t file, const char *path, hid_t type, int n_dim, con
     close_id(space);
     close_id(creation);
     close_id(links);
-    return written ? SGC_OK : sgc_err(SGC_EIO, "HDF5 cannot write dataset '%s' of '%s'", path, file_name(file, name));
+    return written ? SGC_OK : sgc_err(SGC_EIO, "HDF5 cannot write dataset '%s' of %s", path, file_name(file, name));
 }
 
 sgc_status sgc_h5_offset(hid_t file, const char *path, int64_t *offset, int64_t *n_bytes)
@@ -147,7 +147,7 @@ sgc_status sgc_h5_offset(hid_t file, const char *path, int64_t *offset, int64_t 
         *n_bytes = (int64_t)H5Dget_storage_size(dataset);
     }
     close_id(dataset);
-    return address == HADDR_UNDEF ? sgc_err(SGC_EDATA, "'%s' has no contiguous dataset '%s'", file_name(file, name), path) : SGC_OK;
+    return address == HADDR_UNDEF ? sgc_err(SGC_EDATA, "%s has no contiguous dataset '%s'", file_name(file, name), path) : SGC_OK;
 }
 
 static sgc_status write_attribute(hid_t object, const char *attribute, hid_t type, const void *value)
@@ -158,7 +158,7 @@ static sgc_status write_attribute(hid_t object, const char *attribute, hid_t typ
     bool written = id >= 0 && H5Awrite(id, type, value) >= 0;
     close_id(id);
     close_id(space);
-    return written ? SGC_OK : sgc_err(SGC_EIO, "HDF5 cannot write attribute '%s' of '%s'", attribute, file_name(object, name));
+    return written ? SGC_OK : sgc_err(SGC_EIO, "HDF5 cannot write attribute '%s' of %s", attribute, file_name(object, name));
 }
 
 sgc_status sgc_h5_attr_int(hid_t object, const char *name, int64_t value)
@@ -203,7 +203,7 @@ static sgc_status read_number(hid_t object, const char *attribute, H5T_class_t c
     bool read = id >= 0 && H5Aread(id, native, value) >= 0;
     close_id(type);
     close_id(id);
-    return read ? SGC_OK : sgc_err(SGC_EDATA, "attribute '%s' of '%s' is missing or is not %s", attribute, file_name(object, name), what);
+    return read ? SGC_OK : sgc_err(SGC_EDATA, "attribute '%s' of %s is missing or is not %s", attribute, file_name(object, name), what);
 }
 
 sgc_status sgc_h5_get_int(hid_t object, const char *name, int64_t *value)
@@ -231,6 +231,6 @@ sgc_status sgc_h5_get_text(hid_t object, const char *attribute, char *value, siz
     close_id(type);
     close_id(id);
     if (read) return SGC_OK;
-    return sgc_err(SGC_EDATA, "attribute '%s' of '%s' is missing or is not a text of less than %zu bytes", attribute,
+    return sgc_err(SGC_EDATA, "attribute '%s' of %s is missing or is not a text of less than %zu bytes", attribute,
                    file_name(object, name), bytes);
 }
