@@ -18,6 +18,7 @@ typedef struct sgc_tokenizer {
     sgc_status (*decode)(const struct sgc_tokenizer *t, int32_t id, sgc_str *out);
 } sgc_tokenizer;
 const sgc_tokenizer *sgc_tokenizer_find(const char *name); /* NULL if unknown */
+const sgc_tokenizer *sgc_tokenizer_at(int i);              /* all of them, by number; NULL after the last */
 
 /* A token file, mapped read-only. See docs/file-formats.md. */
 typedef struct sgc_tokens {
@@ -26,8 +27,9 @@ typedef struct sgc_tokens {
     int64_t vocab_size;       /* of the tokenizer                                  */
     int64_t n_tokens, n_documents;
     int token_bytes;          /* 2 or 4                                            */
-    const void *token;        /* [n_tokens], borrowed from the mapping              */
-    void *map;
+    uint64_t source_hash;     /* XXH3 of all source bytes and the size of each      */
+    const void *token;        /* [n_tokens], borrowed from the mapping, any alignment */
+    void *map;                /* owned, of the whole file                          */
     size_t map_bytes;
 } sgc_tokens;
 
@@ -40,8 +42,8 @@ sgc_status sgc_tokens_open(sgc_tokens *f, const char *path); /* SGC_EDATA if it 
 void sgc_tokens_close(sgc_tokens *f);
 /* Does the token file at path hold exactly these sources with this tokenizer? Compares the stored hash with the files'. */
 bool sgc_tokens_fit(const char *path, const sgc_tokenizer *t, int n_files, char *const *files);
-/* Copy tokens [first, first + n) as int32. */
-void sgc_tokens_read(const sgc_tokens *f, int64_t first, int64_t n, int32_t *out);
+/* Copy tokens [first, first + n) as int32. SGC_EDATA if one is not below vocab_size: the file is damaged. */
+sgc_status sgc_tokens_read(const sgc_tokens *f, int64_t first, int64_t n, int32_t *out);
 
 /* Samples: consecutive blocks of one token file. */
 typedef struct sgc_samples {
