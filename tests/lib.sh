@@ -1,14 +1,14 @@
+# shellcheck shell=bash
 # Helpers of the shell tests. Every case ends in one line: "ok - NAME", "not ok - NAME" or "skip - NAME # why".
 # A test script sources this file, runs its cases and ends with `finish`.
 # In: STAGECOACH (the executable), TMPDIR. Out: $work, a fresh directory that is removed at the end.
 
 set -u
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader,tcp
-export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_hwloc_base_binding_policy=none
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/.." && pwd)
+# shellcheck source=../jobscripts/one-node.sh
+. "$top/jobscripts/one-node.sh"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 STAGECOACH=${STAGECOACH:-$top/build/stagecoach}
 work=$(mktemp -d "${TMPDIR:-/tmp}/stagecoach-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
