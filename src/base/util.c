@@ -70,25 +70,41 @@ const char *sgc_node_name(void)
     return node_name;
 }
 
+/* Room for `more` bytes and a NUL. */
+static void reserve(sgc_str *s, size_t more)
+{
+    if (more < s->capacity - s->n) return;
+    s->capacity = 2 * (s->n + more + 1);
+    s->text = realloc(s->text, s->capacity);
+    if (s->text == NULL) {
+        fputs("stagecoach: out of memory for text\n", stderr);
+        abort();
+    }
+}
+
 void sgc_str_printf(sgc_str *s, const char *format, ...)
 {
-    for (;;) {
-        va_list args;
-        va_start(args, format);
-        int n = vsnprintf(s->text ? s->text + s->n : NULL, s->capacity - s->n, format, args);
-        va_end(args);
-        if (n < 0) abort(); /* a format that the C library does not know */
-        if (s->n + (size_t)n < s->capacity) {
-            s->n += (size_t)n;
-            return;
-        }
-        s->capacity = 2 * (s->n + (size_t)n + 1);
-        s->text = realloc(s->text, s->capacity);
-        if (s->text == NULL) {
-            fputs("stagecoach: out of memory for text\n", stderr);
-            abort();
-        }
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    reserve(s, 0);
+    int n = vsnprintf(s->text + s->n, s->capacity - s->n, format, args);
+    if (n < 0) abort(); /* a format that the C library does not know */
+    if ((size_t)n >= s->capacity - s->n) {
+        reserve(s, (size_t)n);
+        vsnprintf(s->text + s->n, s->capacity - s->n, format, again);
     }
+    s->n += (size_t)n;
+    va_end(again);
+    va_end(args);
+}
+
+void sgc_str_append(sgc_str *s, const void *data, size_t bytes)
+{
+    reserve(s, bytes);
+    if (bytes > 0) memcpy(s->text + s->n, data, bytes);
+    s->n += bytes;
+    s->text[s->n] = '\0';
 }
 
 void sgc_str_free(sgc_str *s)

@@ -34,6 +34,7 @@ const char *sgc_node_name(void);             /* host name up to the first dot   
 /* Growing string. Zero-initialise; text is owned, NUL-terminated, freed by sgc_str_free. Out of memory aborts. */
 typedef struct sgc_str { char *text; size_t n, capacity; } sgc_str;
 void sgc_str_printf(sgc_str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sgc_str_append(sgc_str *s, const void *data, size_t bytes); /* may hold NULs */
 void sgc_str_free(sgc_str *s);
 
 /* Edit distance with transpositions; what "did you mean" uses. */

@@ -35,8 +35,8 @@ int sgc_group_size(const sgc_group *g);
 sgc_traffic sgc_group_traffic(const sgc_group *g, sgc_collective c);
 const char *sgc_collective_name(sgc_collective c); /* "all_gather", ... as in run.json */
 
-/* The collectives of the training step. A backend is a row of this table. All ranks of the group call them in the same order;
- * each is asynchronous: buffers are lent until sgc_request_wait. SGC_ECOMM is fatal for the job. */
+/* The collectives of the training step. A backend is a row of this table. All ranks of the group call them, and the waits, in the
+ * same order; each is asynchronous: buffers are lent until the wait. An error (SGC_ECOMM, SGC_ENOMEM) is fatal for the job. */
 typedef struct sgc_comm_ops {
     const char *name;
     /* full [size * n_shard]: rank r's part is at r * n_shard; this rank's part is read from there, the others are written. */
@@ -45,6 +45,8 @@ typedef struct sgc_comm_ops {
      * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. shard may be this
      * rank's part of full. full is unchanged otherwise. The sum is made in the wait. */
     sgc_status (*reduce_scatter)(sgc_group *g, float *full, float *shard, float *scratch, int64_t n_shard, sgc_request **request);
+    /* full [size * n_shard] becomes the sum over ranks, added as in reduce_scatter. scratch: [(size - 1) * n_shard]. */
+    sgc_status (*all_reduce)(sgc_group *g, float *full, float *scratch, int64_t n_shard, sgc_request **request);
     sgc_status (*broadcast)(sgc_group *g, float *data, int64_t n, int root, sgc_request **request);
     /* Finish one collective and free the request; *request becomes NULL. NULL is allowed. */
     sgc_status (*wait)(sgc_request **request);

@@ -1,0 +1,243 @@
+/*
+ * Collectives on flat buffers by point-to-point messages: every rank exchanges with every other one directly. So each
+ * element is sent once, sums keep one order whatever the MPI library does, and elements are counted at the send.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/comm_impl.h"
+
+int64_t sgc_comm_piece = (int64_t)1 << 28; /* 1 GiB */
+
+struct sgc_request {
+    sgc_group *group;       /* borrowed */
+    sgc_collective kind;
+    sgc_status st;          /* of steps that were made by progress */
+    MPI_Request *messages;  /* owned, [capacity] */
+    int n_messages, capacity;
+    /* What is to be done when all messages have arrived; NULL: nothing. May post further messages. */
+    sgc_status (*next)(sgc_request *r);
+    sgc_request *next_active;
+
+    float *full, *shard, *scratch; /* borrowed */
+    int64_t n;                     /* elements of a shard; of the whole buffer for a broadcast */
+    int tag, second_tag, root;
+};
+
+static int64_t n_pieces(int64_t n) { return (n + sgc_comm_piece - 1) / sgc_comm_piece; }
+
+static sgc_status open_request(sgc_request **request, sgc_group *g, sgc_collective kind, int64_t n_messages)
+{
+    *request = NULL;
+    sgc_request *r = calloc(1, sizeof(*r));
+    MPI_Request *messages = malloc((size_t)(n_messages > 0 ? n_messages : 1) * sizeof(*messages));
+    if (r == NULL || messages == NULL) {
+        free(r);
+        free(messages);
+        return sgc_err(SGC_ENOMEM, "no memory for the %lld messages of %s", (long long)n_messages, sgc_collective_name(kind));
+    }
+    *r = (sgc_request){.group = g, .kind = kind, .messages = messages, .capacity = (int)n_messages, .tag = sgc_group_take_tag(g)};
+    r->next_active = g->active;
+    g->active = r;
+    sgc_group_count_call(g, kind);
+    *request = r;
+    return SGC_OK;
+}
+
+static void close_request(sgc_request *r)
+{
+    sgc_request **link = &r->group->active;
+    while (*link != r) link = &(*link)->next_active;
+    *link = r->next_active;
+    free(r->messages);
+    free(r);
+}
+
+static sgc_status post_send(sgc_request *r, const float *data, int64_t n, int peer, int tag)
+{
+    for (int64_t i = 0; i < n; i += sgc_comm_piece) {
+        int m = (int)(n - i < sgc_comm_piece ? n - i : sgc_comm_piece);
+        int rc = MPI_Isend(data + i, m, MPI_FLOAT, peer, tag, r->group->data, &r->messages[r->n_messages]);
+        if (rc != MPI_SUCCESS) return sgc_mpi_check(rc, "MPI_Isend");
+        r->n_messages++;
+        sgc_group_count(r->group, r->kind, m, (int64_t)sizeof(float) * m);
+    }
+    return SGC_OK;
+}
+
+/* Pieces of one peer and tag arrive in the order of the sends: MPI does not let them overtake each other. */
+static sgc_status post_receive(sgc_request *r, float *data, int64_t n, int peer, int tag)
+{
+    for (int64_t i = 0; i < n; i += sgc_comm_piece) {
+        int m = (int)(n - i < sgc_comm_piece ? n - i : sgc_comm_piece);
+        int rc = MPI_Irecv(data + i, m, MPI_FLOAT, peer, tag, r->group->data, &r->messages[r->n_messages]);
+        if (rc != MPI_SUCCESS) return sgc_mpi_check(rc, "MPI_Irecv");
+        r->n_messages++;
+    }
+    return SGC_OK;
+}
+
+/* Receives are posted first, so that messages find their place. Peers are taken in turn from the own rank on, which
+ * spreads the load: no rank is everybody's first. */
+static sgc_status post_all_gather(sgc_request *r, int tag)
+{
+    sgc_status st = SGC_OK;
+    int rank = r->group->rank, size = r->group->size;
+    for (int k = 1; k < size; k++) {
+        int peer = (rank - k + size) % size;
+        SGC_TRY(post_receive(r, r->full + peer * r->n, r->n, peer, tag));
+    }
+    for (int k = 1; k < size; k++) SGC_TRY(post_send(r, r->full + rank * r->n, r->n, (rank + k) % size, tag));
+done:
+    return st;
+}
+
+static sgc_status all_gather(sgc_group *g, float *full, int64_t n_shard, sgc_request **request)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(open_request(request, g, SGC_ALL_GATHER, 2 * (g->size - 1) * n_pieces(n_shard)));
+    (*request)->full = full;
+    (*request)->n = n_shard;
+    SGC_TRY(post_all_gather(*request, (*request)->tag));
+done:
+    return st;
+}
+
+/* The part of rank `peer` as it lies in scratch. */
+static float *part_of(const sgc_request *r, int peer) { return r->scratch + (peer < r->group->rank ? peer : peer - 1) * r->n; }
+
+static sgc_status post_reduce(sgc_request *r)
+{
+    sgc_status st = SGC_OK;
+    int rank = r->group->rank, size = r->group->size;
+    for (int k = 1; k < size; k++) {
+        int peer = (rank - k + size) % size;
+        SGC_TRY(post_receive(r, part_of(r, peer), r->n, peer, r->tag));
+    }
+    for (int k = 1; k < size; k++) {
+        int peer = (rank + k) % size;
+        SGC_TRY(post_send(r, r->full + peer * r->n, r->n, peer, r->tag));
+    }
+done:
+    return st;
+}
+
+static sgc_status sum_parts(sgc_request *r)
+{
+    int rank = r->group->rank, size = r->group->size;
+    float *own = r->full + rank * r->n;
+    if (r->shard != own) memcpy(r->shard, own, (size_t)r->n * sizeof(float)); /* the sum overwrites its sources */
+    float **parts = malloc((size_t)size * sizeof(*parts));
+    if (parts == NULL) return sgc_err(SGC_ENOMEM, "no memory for the sum over %d ranks", size);
+    for (int peer = 0; peer < size; peer++) parts[peer] = peer == rank ? r->shard : part_of(r, peer);
+    sgc_tree_sum(r->shard, parts, size, r->n);
+    free(parts);
+    return SGC_OK;
+}
+
+static sgc_status reduce_scatter(sgc_group *g, float *full, float *shard, float *scratch, int64_t n_shard, sgc_request **request)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(open_request(request, g, SGC_REDUCE_SCATTER, 2 * (g->size - 1) * n_pieces(n_shard)));
+    sgc_request *r = *request;
+    r->full = full, r->shard = shard, r->scratch = scratch, r->n = n_shard;
+    r->next = sum_parts;
+    SGC_TRY(post_reduce(r));
+done:
+    return st;
+}
+
+static sgc_status sum_and_gather(sgc_request *r)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sum_parts(r));
+    SGC_TRY(post_all_gather(r, r->second_tag));
+done:
+    return st;
+}
+
+static sgc_status all_reduce(sgc_group *g, float *full, float *scratch, int64_t n_shard, sgc_request **request)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(open_request(request, g, SGC_ALL_REDUCE, 2 * (g->size - 1) * n_pieces(n_shard)));
+    sgc_request *r = *request;
+    r->full = full, r->shard = full + g->rank * n_shard, r->scratch = scratch, r->n = n_shard;
+    r->second_tag = sgc_group_take_tag(g);
+    r->next = sum_and_gather;
+    SGC_TRY(post_reduce(r));
+done:
+    return st;
+}
+
+static sgc_status pass_on(sgc_request *r)
+{
+    int parent, children[32];
+    int n_children = sgc_broadcast_tree(r->group->rank, r->group->size, r->root, &parent, children);
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < n_children; i++) SGC_TRY(post_send(r, r->full, r->n, children[i], r->tag));
+done:
+    return st;
+}
+
+static sgc_status broadcast(sgc_group *g, float *data, int64_t n, int root, sgc_request **request)
+{
+    sgc_status st = SGC_OK;
+    int parent, children[32];
+    int n_children = sgc_broadcast_tree(g->rank, g->size, root, &parent, children);
+    SGC_TRY(open_request(request, g, SGC_BROADCAST, (n_children > 0 ? n_children : 1) * n_pieces(n)));
+    sgc_request *r = *request;
+    r->full = data, r->n = n, r->root = root;
+    if (parent < 0) {
+        SGC_TRY(pass_on(r));
+    } else {
+        r->next = pass_on;
+        SGC_TRY(post_receive(r, data, n, parent, r->tag));
+    }
+done:
+    return st;
+}
+
+static sgc_status step(sgc_request *r)
+{
+    sgc_status (*next)(sgc_request *) = r->next;
+    r->next = NULL;
+    r->n_messages = 0;
+    return next(r);
+}
+
+static sgc_status wait_for(sgc_request **request)
+{
+    sgc_request *r = *request;
+    if (r == NULL) return SGC_OK;
+    sgc_status st = r->st;
+    while (st == SGC_OK) {
+        SGC_MPI(MPI_Waitall(r->n_messages, r->messages, MPI_STATUSES_IGNORE));
+        if (r->next == NULL) break;
+        SGC_TRY(step(r));
+    }
+done:
+    close_request(r);
+    *request = NULL;
+    return st;
+}
+
+/* MPI moves messages only inside its calls. */
+static void progress(sgc_group *g)
+{
+    for (sgc_request *r = g->active; r != NULL; r = r->next_active) {
+        int is_done;
+        if (r->st != SGC_OK) continue;
+        r->st = sgc_mpi_check(MPI_Testall(r->n_messages, r->messages, &is_done, MPI_STATUSES_IGNORE), "MPI_Testall");
+        if (r->st == SGC_OK && is_done && r->next != NULL) r->st = step(r);
+    }
+}
+
+const sgc_comm_ops sgc_comm_mpi = {
+    .name = "mpi",
+    .all_gather = all_gather,
+    .reduce_scatter = reduce_scatter,
+    .all_reduce = all_reduce,
+    .broadcast = broadcast,
+    .wait = wait_for,
+    .progress = progress,
+};
