@@ -71,9 +71,9 @@ void sgc_graph_backward(sgc_graph *g, int unit); /* in reverse order of units, a
 const double *sgc_graph_losses(const sgc_graph *g);
 const void *sgc_graph_logits(const sgc_graph *g); /* DECODE: [B*T, V] */
 
-/* Which units does running unit u need gathered, besides u itself: the owner of a borrowed parameter, -1: none. */
-int sgc_graph_borrows(const sgc_graph *g, int unit);
-/* Does the backward of unit u read parameter values (else it needs no gather)? */
-bool sgc_graph_backward_reads(const sgc_graph *g, int unit);
+/* Does running unit u (forward, or backward) read parameter values of unit `owner`? Only then it must be gathered. */
+bool sgc_graph_reads(const sgc_graph *g, bool backward, int unit, int owner);
+/* Does the backward of unit u add to gradients of unit `owner`? */
+bool sgc_graph_writes_gradient(const sgc_graph *g, int unit, int owner);
 
 #endif

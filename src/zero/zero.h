@@ -50,8 +50,8 @@ sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum);
 const sgc_param_spec *sgc_zero_nonfinite(sgc_zero *z);
 /* Collective: AdamW on the shards; whole parameters are gathered again where the stage holds them. */
 sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_decay);
-/* Forget the gradients of this update (it was refused). */
-void sgc_zero_drop_gradients(sgc_zero *z);
+/* Collective, instead of sgc_zero_update: forget the gradients of an update that is refused. */
+sgc_status sgc_zero_drop_gradients(sgc_zero *z);
 
 /* What a stage should cost by the paper, in elements and bytes of fp32 training, without padding. */
 typedef struct sgc_zero_cost { double state_bytes; double elements_per_update; } sgc_zero_cost;

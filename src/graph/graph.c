@@ -1,0 +1,188 @@
+#include "graph/graph_impl.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Stands in for whatever could not be allocated, so that model code needs no checks. */
+static sgc_tensor no_tensor;
+static sgc_node no_node;
+
+static void *grown(sgc_graph *g, void *array, int n, int *capacity, size_t element_bytes)
+{
+    if (n < *capacity) return array;
+    int wanted = *capacity ? 2 * *capacity : 256;
+    void *larger = realloc(array, (size_t)wanted * element_bytes);
+    if (!larger) {
+        g->out_of_memory = true;
+        return NULL;
+    }
+    *capacity = wanted;
+    return larger;
+}
+
+sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols)
+{
+    sgc_tensor **list = grown(g, g->tensors, g->n_tensors, &g->tensors_capacity, sizeof(*list));
+    sgc_tensor *t = list ? calloc(1, sizeof(*t)) : NULL;
+    if (list) g->tensors = list;
+    if (!t) {
+        g->out_of_memory = true;
+        return &no_tensor;
+    }
+    *t = (sgc_tensor){.kind = kind, .rows = rows, .cols = cols, .unit = -1, .first = -1, .last = -1};
+    t->bytes = (size_t)rows * (size_t)cols * g->device->ops->element_bytes;
+    g->tensors[g->n_tensors++] = t;
+    return t;
+}
+
+sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t)
+{
+    sgc_tensor *copy = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, t->rows, t->cols);
+    copy->bytes = t->bytes;
+    return copy;
+}
+
+sgc_node *sgc_node_new(sgc_graph *g, const sgc_op *op)
+{
+    sgc_node *list = grown(g, g->nodes, g->n_nodes, &g->nodes_capacity, sizeof(*list));
+    if (!list) return &no_node;
+    g->nodes = list;
+    sgc_node *n = &g->nodes[g->n_nodes++];
+    *n = (sgc_node){.op = op};
+    return n;
+}
+
+static const sgc_param_spec *find_param(const sgc_unit *u, const char *name)
+{
+    size_t prefix = strlen(u->name);
+    for (int i = 0; i < u->n_params; i++) {
+        const char *full = u->params[i].name;
+        if (strcmp(full, name) == 0) return &u->params[i];
+        if (strncmp(full, u->name, prefix) == 0 && full[prefix] == '.' && strcmp(full + prefix + 1, name) == 0) return &u->params[i];
+    }
+    return NULL;
+}
+
+sgc_tensor *sgc_param(sgc_graph *g, const sgc_unit *u, const char *name)
+{
+    const sgc_unit *owner = u;
+    const sgc_param_spec *spec = find_param(u, name);
+    if (!spec && u->borrows >= 0) {
+        owner = &g->model->units[u->borrows];
+        spec = find_param(owner, name);
+    }
+    assert(spec && "a unit's forward asks for a parameter that it does not declare");
+    int64_t rows = spec->n_dim == 2 ? spec->shape[0] : 1;
+    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM, rows, spec->n / rows);
+    t->unit = owner->index;
+    t->offset = (size_t)spec->offset;
+    return t;
+}
+
+sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param)
+{
+    if (!param) return NULL;
+    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM_GRAD, param->rows, param->cols);
+    t->unit = param->unit;
+    t->offset = param->offset;
+    return t;
+}
+
+void *sgc_at(const sgc_graph *g, const sgc_tensor *t)
+{
+    if (!t) return NULL;
+    switch (t->kind) {
+    case SGC_TENSOR_PARAM: return (char *)g->values[t->unit] + t->offset * g->device->ops->element_bytes;
+    case SGC_TENSOR_PARAM_GRAD: return (char *)g->gradients[t->unit] + t->offset * g->device->ops->element_bytes;
+    default: return g->arena + t->offset;
+    }
+}
+
+sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *device, const sgc_graph_spec *spec)
+{
+    sgc_status st = SGC_OK;
+    size_t n_units = (size_t)model->n_units;
+    sgc_graph *g = calloc(1, sizeof(*g));
+    if (!g) return sgc_err(SGC_ENOMEM, "no memory for a graph");
+    *g = (sgc_graph){.model = model, .device = device, .spec = *spec};
+    g->forward = calloc(n_units, sizeof(*g->forward));
+    g->backward = calloc(n_units, sizeof(*g->backward));
+    g->values = calloc(n_units, sizeof(*g->values));
+    g->gradients = calloc(n_units, sizeof(*g->gradients));
+    if (!g->forward || !g->backward || !g->values || !g->gradients) g->out_of_memory = true;
+
+    sgc_tensor *x = NULL;
+    for (int u = 0; u < model->n_units && !g->out_of_memory; u++) {
+        g->forward[u].first = g->n_nodes;
+        x = model->units[u].forward(g, &model->units[u], x);
+        g->forward[u].end = g->n_nodes;
+    }
+    if (!g->out_of_memory && spec->mode == SGC_TRAIN) sgc_derive(g);
+    st = g->out_of_memory ? sgc_err(SGC_ENOMEM, "no memory for a graph of %d units", model->n_units) : sgc_plan_memory(g);
+    if (st != SGC_OK) {
+        sgc_graph_free(g);
+        g = NULL;
+    }
+    *out = g;
+    return st;
+}
+
+void sgc_graph_free(sgc_graph *g)
+{
+    if (!g) return;
+    for (int i = 0; i < g->n_tensors; i++)
+        free(g->tensors[i]);
+    free(g->tensors);
+    free(g->nodes);
+    free(g->forward);
+    free(g->backward);
+    free(g->values);
+    free(g->gradients);
+    free(g);
+}
+
+size_t sgc_graph_arena_bytes(const sgc_graph *g) { return g->arena_bytes; }
+void sgc_graph_bind_arena(sgc_graph *g, void *arena) { g->arena = arena; }
+
+void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients)
+{
+    g->values[unit] = values;
+    g->gradients[unit] = gradients;
+}
+
+void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch) { g->batch = *batch; }
+
+static void run(const sgc_graph *g, sgc_node_range range)
+{
+    if (g->device->ops->is_null) return;
+    for (int i = range.first; i < range.end; i++)
+        if (g->nodes[i].op->run) g->nodes[i].op->run(g, &g->nodes[i]);
+}
+
+void sgc_graph_forward(sgc_graph *g, int unit) { run(g, g->forward[unit]); }
+void sgc_graph_backward(sgc_graph *g, int unit) { run(g, g->backward[unit]); }
+
+const double *sgc_graph_losses(const sgc_graph *g) { return sgc_at(g, g->loss); }
+const void *sgc_graph_logits(const sgc_graph *g) { return sgc_at(g, g->logits); }
+
+bool sgc_graph_reads(const sgc_graph *g, bool backward, int unit, int owner)
+{
+    sgc_node_range range = backward ? g->backward[unit] : g->forward[unit];
+    for (int i = range.first; i < range.end; i++)
+        for (int k = 0; k < SGC_MAX_IN; k++) {
+            const sgc_tensor *t = g->nodes[i].in[k];
+            if (t && t->kind == SGC_TENSOR_PARAM && t->unit == owner && g->nodes[i].op->run) return true;
+        }
+    return false;
+}
+
+bool sgc_graph_writes_gradient(const sgc_graph *g, int unit, int owner)
+{
+    for (int i = g->backward[unit].first; i < g->backward[unit].end; i++)
+        for (int k = 0; k < SGC_MAX_OUT; k++) {
+            const sgc_tensor *t = g->nodes[i].out[k];
+            if (t && t->kind == SGC_TENSOR_PARAM_GRAD && t->unit == owner) return true;
+        }
+    return false;
+}

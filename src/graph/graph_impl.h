@@ -1,0 +1,97 @@
+/* Inside of graphs: tensors, nodes, and what op definitions use to build and derive them. */
+#ifndef SGC_GRAPH_GRAPH_IMPL_H
+#define SGC_GRAPH_GRAPH_IMPL_H
+
+#include "graph/graph.h"
+#include "model/model.h"
+
+typedef enum sgc_tensor_kind {
+    SGC_TENSOR_PARAM,      /* in the flat buffer of its unit                                   */
+    SGC_TENSOR_PARAM_GRAD, /* in the flat gradient buffer of its unit; always added to         */
+    SGC_TENSOR_ACTIVATION, /* placed in the arena for the nodes between first and last use     */
+    SGC_TENSOR_STATE       /* at the start of the arena, kept from run to run                  */
+} sgc_tensor_kind;
+
+struct sgc_tensor {
+    sgc_tensor_kind kind;
+    int64_t rows, cols;    /* vectors: rows = 1                                                */
+    size_t bytes;
+    int unit;              /* parameters: the owner                                            */
+    size_t offset;         /* parameters: elements in the flat buffer; else: bytes in the arena */
+    int first, last;       /* activations: first and last node that touches it, -1: none       */
+    bool keep;             /* read by the caller after the run: lives to the last node         */
+
+    sgc_tensor *copy;      /* while deriving: of a repeated forward pass                       */
+    sgc_tensor *grad;      /* while deriving: the gradient collected so far                    */
+    int n_sharing;         /* of a gradient: tensors whose gradient it still is                */
+};
+
+#define SGC_MAX_IN 6
+#define SGC_MAX_OUT 5
+
+typedef struct sgc_node sgc_node;
+
+/* One kind of call. Ops that no gradient flows through have no backward. */
+typedef struct sgc_op {
+    const char *name;
+    void (*run)(const sgc_graph *g, const sgc_node *n); /* NULL: its work is done in the backward pass */
+    void (*backward)(sgc_graph *g, const sgc_node *n);
+} sgc_op;
+
+struct sgc_node {
+    const sgc_op *op;
+    sgc_tensor *in[SGC_MAX_IN], *out[SGC_MAX_OUT];
+    bool add;              /* out[0] is added to                                               */
+    bool recomputed;       /* a forward call repeated in the backward pass                     */
+    int kind;              /* of an activation                                                 */
+    int64_t n;             /* heads, or rows of a chunk                                        */
+    double f;              /* epsilon, dropout probability                                     */
+    uint32_t stream;       /* dropout                                                          */
+};
+
+typedef struct sgc_node_range { int first, end; } sgc_node_range;
+
+struct sgc_graph {
+    const sgc_model *model;
+    sgc_device *device;
+    sgc_graph_spec spec;
+    sgc_batch batch;
+
+    sgc_node *nodes;
+    int n_nodes, nodes_capacity;
+    sgc_tensor **tensors;  /* owned                                                            */
+    int n_tensors, tensors_capacity;
+    sgc_node_range *forward, *backward; /* of each unit                                        */
+    void **values, **gradients;         /* bound flat buffers of each unit                     */
+    bool out_of_memory;
+    bool deriving;         /* nodes are being emitted for the backward pass                    */
+    uint32_t n_dropouts;
+    sgc_tensor *loss, *logits;
+
+    char *arena;
+    size_t arena_bytes;
+};
+
+/* Building. All return a usable object even out of memory; sgc_graph_build then fails. */
+sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols);
+sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t);
+sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param); /* NULL for NULL */
+sgc_node *sgc_node_new(sgc_graph *g, const sgc_op *op);
+
+/* Deriving. A gradient may be shared by several tensors (both addends of a sum); it is only written to when it is not. */
+/* Where an op should put the gradient of t: *add tells whether to add. Call sgc_grad_done with the result after the node is emitted. */
+sgc_tensor *sgc_grad_target(sgc_graph *g, sgc_tensor *t, bool *add);
+void sgc_grad_done(sgc_graph *g, sgc_tensor *t, sgc_tensor *target);
+/* The gradient of t is (also) `gradient` itself. */
+void sgc_grad_share(sgc_graph *g, sgc_tensor *t, sgc_tensor *gradient);
+void sgc_derive(sgc_graph *g);
+
+/* The sum of two tensors as a node; used where gradients meet. */
+void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y);
+
+sgc_status sgc_plan_memory(sgc_graph *g);
+
+/* Running: where a tensor is. NULL for NULL. */
+void *sgc_at(const sgc_graph *g, const sgc_tensor *t);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * Output layer and loss of causal language modelling. The logits of all rows never exist together: rows go through in chunks, and when
+ * training the gradient of a chunk is made as soon as its loss is known, so that the forward pass leaves this work to the backward.
+ * N rows, C channels, V vocabulary, R rows of a chunk.
+ */
+#include "graph/graph_impl.h"
+
+#include <assert.h>
+
+#define AT(t) sgc_at(g, (t))
+#define OPS (g->device->ops)
+
+#define CHUNK_BYTES ((int64_t)64 << 20)
+
+static int64_t chunk_rows(const sgc_graph *g, int64_t N, int64_t V)
+{
+    int64_t R = CHUNK_BYTES / (V * (int64_t)g->device->ops->element_bytes) / 32 * 32;
+    if (R < 32) R = 32;
+    return R < N ? R : N;
+}
+
+/* Position t of a sample is scored against its label t + 1; the last one against nothing. target: [N] */
+static void shift_labels(const sgc_graph *g, int32_t *target)
+{
+    int64_t T = g->spec.T;
+    for (int64_t b = 0; b < g->spec.B; b++)
+        for (int64_t t = 0; t < T; t++)
+            target[b * T + t] = t + 1 < T ? g->batch.labels[b * T + t + 1] : -100;
+}
+
+/* in x, w; dx, dw NULL: losses only */
+static void run_chunks(const sgc_graph *g, const sgc_node *n, sgc_tensor *loss, sgc_tensor *logits, sgc_tensor *target, sgc_tensor *dx, sgc_tensor *dw)
+{
+    int64_t N = n->in[0]->rows, C = n->in[0]->cols, V = n->in[1]->rows;
+    size_t row_bytes = (size_t)C * OPS->element_bytes;
+    double smoothing = dx ? g->spec.label_smoothing : 0;
+    const char *x = AT(n->in[0]);
+    int32_t *targets = AT(target);
+    shift_labels(g, targets);
+    for (int64_t first = 0; first < N; first += n->n) {
+        int64_t R = N - first < n->n ? N - first : n->n;
+        const char *x_chunk = x + (size_t)first * row_bytes;
+        OPS->matmul(g->device, AT(logits), false, x_chunk, false, AT(n->in[1]), true, NULL, R, V, C);
+        OPS->cross_entropy(g->device, (double *)AT(loss) + first, AT(logits), dx != NULL, targets + first, R, V, smoothing, g->batch.scale);
+        if (!dx) continue;
+        OPS->matmul(g->device, AT(dw), true, AT(logits), true, x_chunk, false, NULL, V, C, R);
+        OPS->matmul(g->device, (char *)AT(dx) + (size_t)first * row_bytes, n->add, AT(logits), false, AT(n->in[1]), false, NULL, R, C, V);
+    }
+}
+
+static void loss_run(const sgc_graph *g, const sgc_node *n) { run_chunks(g, n, n->out[0], n->out[1], n->out[2], NULL, NULL); }
+static const sgc_op loss_op = {"lm_loss", loss_run, NULL};
+
+static void loss_gradient_run(const sgc_graph *g, const sgc_node *n)
+{
+    run_chunks(g, n, n->out[2], n->out[3], n->out[4], n->out[0], n->out[1]);
+}
+static const sgc_op loss_gradient = {"lm_loss_and_gradient", loss_gradient_run, NULL};
+
+static sgc_tensor *new_loss(sgc_graph *g, int64_t N)
+{
+    sgc_tensor *loss = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1);
+    loss->bytes = (size_t)N * sizeof(double);
+    loss->keep = true;
+    g->loss = loss;
+    return loss;
+}
+
+static sgc_tensor *new_targets(sgc_graph *g, int64_t N)
+{
+    sgc_tensor *target = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1);
+    target->bytes = (size_t)N * sizeof(int32_t);
+    return target;
+}
+
+static void deferred_backward(sgc_graph *g, const sgc_node *n)
+{
+    int64_t N = n->in[0]->rows, V = n->in[1]->rows, R = chunk_rows(g, N, V);
+    bool add;
+    sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
+    sgc_tensor *logits = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, R, V);
+    sgc_node *d = sgc_node_new(g, &loss_gradient);
+    *d = (sgc_node){.op = d->op,
+                    .in = {n->in[0], n->in[1]},
+                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, new_targets(g, N)},
+                    .add = add,
+                    .n = R};
+    sgc_grad_done(g, n->in[0], dx);
+}
+static const sgc_op deferred_loss = {"lm_loss", NULL, deferred_backward};
+
+static void logits_run(const sgc_graph *g, const sgc_node *n)
+{
+    const sgc_tensor *x = n->in[0], *w = n->in[1];
+    OPS->matmul(g->device, AT(n->out[0]), false, AT(x), false, AT(w), true, NULL, x->rows, w->rows, w->cols);
+}
+static const sgc_op logits_op = {"logits", logits_run, NULL};
+
+sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
+{
+    assert(x->cols == w->cols);
+    int64_t N = x->rows, V = w->rows;
+    sgc_node n = {.in = {x, w}};
+    switch (g->spec.mode) {
+    case SGC_DECODE:
+        n.op = &logits_op;
+        n.out[0] = g->logits = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, V);
+        g->logits->keep = true;
+        break;
+    case SGC_EVAL:
+        n.op = &loss_op;
+        n.n = chunk_rows(g, N, V);
+        n.out[0] = new_loss(g, N);
+        n.out[1] = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, n.n, V);
+        n.out[2] = new_targets(g, N);
+        break;
+    case SGC_TRAIN:
+        n.op = &deferred_loss;
+        n.out[0] = new_loss(g, N);
+        break;
+    }
+    *sgc_node_new(g, n.op) = n;
+    return n.out[0];
+}

@@ -1,0 +1,274 @@
+/*
+ * The ops: for each the call that model code makes, how it runs, and the nodes of its gradient.
+ * Letters: B batch, T positions, N = B * T rows, C channels, V vocabulary.
+ */
+#include "graph/graph_impl.h"
+
+#include <assert.h>
+
+#define AT(t) sgc_at(g, (t))
+#define OPS (g->device->ops)
+#define DEVICE (g->device)
+
+static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
+
+static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
+{
+    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->batch.sample};
+}
+
+/* Embedding: in wte, wpe; out x. */
+
+static void embedding_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->embedding_forward(DEVICE, AT(n->out[0]), g->batch.tokens, AT(n->in[0]), AT(n->in[1]), g->spec.B, g->spec.T, n->out[0]->cols,
+                           g->batch.position);
+}
+
+static void embedding_gradient_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->embedding_backward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
+}
+static const sgc_op embedding_gradient = {"embedding_gradient", embedding_gradient_run, NULL};
+
+static void embedding_backward(sgc_graph *g, const sgc_node *n)
+{
+    sgc_node *d = sgc_node_new(g, &embedding_gradient);
+    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad}, .out = {sgc_param_grad(g, n->in[0]), sgc_param_grad(g, n->in[1])}};
+}
+static const sgc_op embedding = {"embedding", embedding_run, embedding_backward};
+
+sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
+{
+    assert(wte->cols == wpe->cols && g->spec.T <= wpe->rows);
+    sgc_tensor *x = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, n_rows(g), wte->cols);
+    sgc_node *n = sgc_node_new(g, &embedding);
+    *n = (sgc_node){.op = n->op, .in = {wte, wpe}, .out = {x}};
+    return x;
+}
+
+/* Layer norm: in x, w, b; out y, mean, rstd. */
+
+static void layer_norm_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->layer_norm_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), n->in[0]->rows,
+                            n->in[0]->cols, n->f);
+}
+
+static void layer_norm_gradient_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, AT(n->out[1]), AT(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
+                             AT(n->in[3]), AT(n->in[4]), n->in[1]->rows, n->in[1]->cols);
+}
+static const sgc_op layer_norm_gradient = {"layer_norm_gradient", layer_norm_gradient_run, NULL};
+
+static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
+{
+    bool add;
+    sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
+    sgc_node *d = sgc_node_new(g, &layer_norm_gradient);
+    *d = (sgc_node){.op = d->op,
+                    .in = {n->out[0]->grad, n->in[0], n->in[1], n->out[1], n->out[2]},
+                    .out = {dx, sgc_param_grad(g, n->in[1]), sgc_param_grad(g, n->in[2])},
+                    .add = add};
+    sgc_grad_done(g, n->in[0], dx);
+}
+static const sgc_op layer_norm = {"layer_norm", layer_norm_run, layer_norm_backward};
+
+sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b, double epsilon)
+{
+    assert(w->cols == x->cols && b->cols == x->cols);
+    sgc_tensor *y = sgc_tensor_like(g, x);
+    sgc_tensor *mean = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, 1), *rstd = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, 1);
+    sgc_node *n = sgc_node_new(g, &layer_norm);
+    *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y, mean, rstd}, .f = epsilon};
+    return y;
+}
+
+/* Linear: in x, w [in, out], b or NULL; out y. */
+
+static void linear_run(const sgc_graph *g, const sgc_node *n)
+{
+    const sgc_tensor *x = n->in[0], *w = n->in[1];
+    OPS->matmul(DEVICE, AT(n->out[0]), false, AT(x), false, AT(w), false, AT(n->in[2]), x->rows, w->cols, w->rows);
+}
+
+static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w; out dx */
+{
+    const sgc_tensor *dy = n->in[0], *w = n->in[1];
+    OPS->matmul(DEVICE, AT(n->out[0]), n->add, AT(dy), false, AT(w), true, NULL, dy->rows, w->rows, w->cols);
+}
+static const sgc_op linear_input_gradient = {"linear_input_gradient", linear_input_gradient_run, NULL};
+
+static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
+{
+    const sgc_tensor *x = n->in[0], *dy = n->in[1];
+    OPS->matmul(DEVICE, AT(n->out[0]), true, AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
+    if (n->out[1]) OPS->bias_backward(DEVICE, AT(n->out[1]), AT(dy), dy->rows, dy->cols);
+}
+static const sgc_op linear_weight_gradient = {"linear_weight_gradient", linear_weight_gradient_run, NULL};
+
+static void linear_backward(sgc_graph *g, const sgc_node *n)
+{
+    sgc_tensor *dy = n->out[0]->grad;
+    sgc_node *d = sgc_node_new(g, &linear_weight_gradient);
+    *d = (sgc_node){.op = d->op, .in = {n->in[0], dy}, .out = {sgc_param_grad(g, n->in[1]), sgc_param_grad(g, n->in[2])}};
+    bool add;
+    sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
+    d = sgc_node_new(g, &linear_input_gradient);
+    *d = (sgc_node){.op = d->op, .in = {dy, n->in[1]}, .out = {dx}, .add = add};
+    sgc_grad_done(g, n->in[0], dx);
+}
+static const sgc_op linear = {"linear", linear_run, linear_backward};
+
+sgc_tensor *sgc_op_linear(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b)
+{
+    assert(w->rows == x->cols && (!b || b->cols == w->cols));
+    sgc_tensor *y = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, w->cols);
+    sgc_node *n = sgc_node_new(g, &linear);
+    *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y}};
+    return y;
+}
+
+/* Causal attention: in qkv; out y, lse. With a cache: in qkv, keys, values; out y. */
+
+static void attention_run(const sgc_graph *g, const sgc_node *n)
+{
+    sgc_dropout drop = dropout_of(g, n);
+    OPS->attention_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n, &drop);
+}
+
+static void attention_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, y, lse, qkv; out dqkv */
+{
+    sgc_dropout drop = dropout_of(g, n);
+    OPS->attention_backward(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[3]), g->spec.B, g->spec.T,
+                            n->in[0]->cols, n->n, &drop);
+}
+static const sgc_op attention_gradient = {"attention_gradient", attention_gradient_run, NULL};
+
+static void attention_backward(sgc_graph *g, const sgc_node *n)
+{
+    sgc_tensor *dqkv = sgc_tensor_like(g, n->in[0]);
+    sgc_node *d = sgc_node_new(g, &attention_gradient);
+    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv}, .n = n->n, .f = n->f, .stream = n->stream};
+    sgc_grad_done(g, n->in[0], dqkv);
+}
+static const sgc_op attention = {"attention", attention_run, attention_backward};
+
+static void attention_cached_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->attention_cached(DEVICE, AT(n->out[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n,
+                          g->batch.position, g->spec.capacity);
+}
+static const sgc_op attention_cached = {"attention_cached", attention_cached_run, NULL};
+
+sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, double dropout)
+{
+    int64_t C = qkv->cols / 3;
+    assert(C * 3 == qkv->cols && C % n_head == 0);
+    sgc_tensor *y = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, qkv->rows, C);
+    if (g->spec.mode == SGC_DECODE) {
+        sgc_tensor *k = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C);
+        sgc_tensor *v = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C);
+        sgc_node *n = sgc_node_new(g, &attention_cached);
+        *n = (sgc_node){.op = n->op, .in = {qkv, k, v}, .out = {y}, .n = n_head};
+        return y;
+    }
+    sgc_tensor *lse = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, g->spec.B * n_head, g->spec.T);
+    sgc_node *n = sgc_node_new(g, &attention);
+    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
+    return y;
+}
+
+/* Activation: in x; out y. */
+
+static void activation_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->activation_forward(DEVICE, n->kind, AT(n->out[0]), AT(n->in[0]), n->in[0]->rows * n->in[0]->cols);
+}
+
+static void activation_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, x; out dx */
+{
+    OPS->activation_backward(DEVICE, n->kind, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->in[1]->rows * n->in[1]->cols);
+}
+static const sgc_op activation_gradient = {"activation_gradient", activation_gradient_run, NULL};
+
+static void activation_backward(sgc_graph *g, const sgc_node *n)
+{
+    sgc_tensor *dy = n->out[0]->grad;
+    bool in_place = dy->n_sharing == 1 && !n->in[0]->grad; /* nobody else reads dy */
+    sgc_tensor *dx = in_place ? dy : sgc_tensor_like(g, n->in[0]);
+    sgc_node *d = sgc_node_new(g, &activation_gradient);
+    *d = (sgc_node){.op = d->op, .in = {dy, n->in[0]}, .out = {dx}, .kind = n->kind};
+    if (in_place)
+        sgc_grad_share(g, n->in[0], dx);
+    else
+        sgc_grad_done(g, n->in[0], dx);
+}
+static const sgc_op activation = {"activation", activation_run, activation_backward};
+
+sgc_tensor *sgc_op_activation(sgc_graph *g, sgc_tensor *x, int kind)
+{
+    sgc_tensor *y = sgc_tensor_like(g, x);
+    sgc_node *n = sgc_node_new(g, &activation);
+    *n = (sgc_node){.op = n->op, .in = {x}, .out = {y}, .kind = kind};
+    return y;
+}
+
+/* Sum: in x, y; out z. Both addends share the gradient of the sum. */
+
+static void add_run(const sgc_graph *g, const sgc_node *n)
+{
+    OPS->add(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->out[0]->rows * n->out[0]->cols);
+}
+
+static void add_backward(sgc_graph *g, const sgc_node *n)
+{
+    sgc_tensor *dz = n->out[0]->grad;
+    sgc_grad_share(g, n->in[0], dz);
+    sgc_grad_share(g, n->in[1], dz);
+}
+static const sgc_op add = {"add", add_run, add_backward};
+
+void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y)
+{
+    sgc_node *n = sgc_node_new(g, &add);
+    *n = (sgc_node){.op = n->op, .in = {x, y}, .out = {z}};
+}
+
+sgc_tensor *sgc_op_add(sgc_graph *g, sgc_tensor *x, sgc_tensor *y)
+{
+    assert(x->rows == y->rows && x->cols == y->cols);
+    sgc_tensor *z = sgc_tensor_like(g, x);
+    sgc_emit_add(g, z, x, y);
+    return z;
+}
+
+/* Dropout: in x; out y. The mask is made again from the counters in the backward pass. */
+
+static void dropout_run(const sgc_graph *g, const sgc_node *n)
+{
+    sgc_dropout drop = dropout_of(g, n);
+    OPS->dropout(DEVICE, AT(n->out[0]), AT(n->in[0]), g->spec.B, g->spec.T * n->in[0]->cols, &drop);
+}
+
+static void dropout_backward(sgc_graph *g, const sgc_node *n);
+static const sgc_op dropout_op = {"dropout", dropout_run, dropout_backward};
+
+static void dropout_backward(sgc_graph *g, const sgc_node *n)
+{
+    sgc_tensor *dx = sgc_tensor_like(g, n->in[0]);
+    sgc_node *d = sgc_node_new(g, &dropout_op);
+    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad}, .out = {dx}, .f = n->f, .stream = n->stream};
+    sgc_grad_done(g, n->in[0], dx);
+}
+
+sgc_tensor *sgc_op_dropout(sgc_graph *g, sgc_tensor *x, double p)
+{
+    uint32_t stream = g->n_dropouts++;
+    if (p == 0 || g->spec.mode != SGC_TRAIN) return x;
+    sgc_tensor *y = sgc_tensor_like(g, x);
+    sgc_node *n = sgc_node_new(g, &dropout_op);
+    *n = (sgc_node){.op = n->op, .in = {x}, .out = {y}, .f = p, .stream = stream};
+    return y;
+}

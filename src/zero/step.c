@@ -1,0 +1,224 @@
+/* One update: units are gathered ahead, run, released behind; gradients leave as soon as they are whole; shards are updated. */
+#include "zero/zero_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static int my_rank(const sgc_zero *z) { return sgc_group_rank(z->group); }
+
+/* Stage 3: start the gathers of this time. The own part goes into its place first. */
+static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < p->n_stays && p->stays[i].start <= time; i++) {
+        if (p->stays[i].start != time) continue;
+        sgc_zero_unit *u = &z->units[p->stays[i].unit];
+        u->values = (float *)(z->buffer + p->stays[i].offset);
+        memcpy(u->values + my_rank(z) * u->flat.n_shard, u->slots[SGC_SLOT_MODEL], (size_t)u->flat.n_shard * sizeof(float));
+        SGC_TRY(z->ops->all_gather(z->group, u->values, u->flat.n_shard, &u->gather));
+    }
+done:
+    return st;
+}
+
+static void end_stays(sgc_zero *z, const sgc_pass *p, int time)
+{
+    for (int i = 0; i < p->n_stays && p->stays[i].start <= time; i++)
+        if (p->stays[i].last == time) z->units[p->stays[i].unit].values = NULL;
+}
+
+/* Before unit `index` runs: its parameters, and those that it borrows, are here. */
+static sgc_status bind(sgc_zero *z, sgc_graph *g, int index, bool backward)
+{
+    sgc_status st = SGC_OK;
+    const int owners[2] = {index, z->model->units[index].borrows};
+    for (int i = 0; i < 2; i++) {
+        if (owners[i] < 0) continue;
+        sgc_zero_unit *u = &z->units[owners[i]];
+        if (sgc_graph_reads(g, backward, index, owners[i])) SGC_TRY(z->ops->wait(&u->gather));
+        sgc_graph_bind_unit(g, owners[i], u->values, u->gradients);
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_zero_forward(sgc_zero *z, sgc_graph *g)
+{
+    sgc_status st = SGC_OK;
+    const sgc_pass *p = &z->evaluation;
+    for (int time = 0; time < p->n_times; time++) {
+        SGC_TRY(start_stays(z, p, time));
+        SGC_TRY(bind(z, g, time, false));
+        sgc_graph_forward(g, time);
+        end_stays(z, p, time);
+    }
+done:
+    return st;
+}
+
+/* Whole gradients start from zero before the first call that adds to them, at the first micro-batch that they collect. */
+static void open_gradients(sgc_zero *z, int time, bool fresh)
+{
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        const sgc_backflow *b = &z->training.backflows[i];
+        if (b->first != time) continue;
+        if (sgc_zero_shards_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
+        if (fresh) memset(u->gradients, 0, (size_t)u->flat.n_padded * sizeof(float));
+    }
+}
+
+static sgc_status start_reductions(sgc_zero *z, int time)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        const sgc_backflow *b = &z->training.backflows[i];
+        if (b->last != time) continue;
+        float *part = u->gradients + my_rank(z) * u->flat.n_shard;
+        SGC_TRY(z->ops->reduce_scatter(z->group, u->gradients, part, (float *)(z->buffer + b->scratch_offset), u->flat.n_shard, &u->reduce));
+    }
+done:
+    return st;
+}
+
+static void add_into(float *restrict sum, const float *restrict x, int64_t n)
+{
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
+/*
+ * The reduced gradient of one micro-batch joins those before it. In full_determinism they meet along a binary tree: partial[k] holds the
+ * sum of 2^k micro-batches, and adding one carries like a binary counter. Else they are added one after the other; stages 0 and 1
+ * have already done so in the whole gradient.
+ */
+static void collect(sgc_zero *z, sgc_zero_unit *u, int64_t micro)
+{
+    float *part = u->gradients + my_rank(z) * u->flat.n_shard;
+    int64_t n = u->flat.n_shard;
+    size_t bytes = (size_t)n * sizeof(float);
+    if (z->spec.full_determinism) {
+        int level = 0;
+        for (; (micro >> level) & 1; level++)
+            add_into(part, u->partial[level], n);
+        float *sum = micro + 1 == z->spec.n_micro ? u->gradient_shard : u->partial[level];
+        if (sum != part) memcpy(sum, part, bytes);
+    } else if (sgc_zero_shards_gradients(z)) {
+        if (micro == 0)
+            memcpy(u->gradient_shard, part, bytes);
+        else
+            add_into(u->gradient_shard, part, n);
+    }
+}
+
+/* Finish the reductions that were started at a time, and let pooled gradients go. */
+static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        if (z->training.backflows[i].last != time) continue;
+        SGC_TRY(z->ops->wait(&u->reduce));
+        collect(z, u, micro);
+        if (sgc_zero_shards_gradients(z)) u->gradients = NULL;
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
+{
+    sgc_status st = SGC_OK;
+    const sgc_pass *p = &z->training;
+    bool reduces = sgc_zero_reduces_each(z) || micro + 1 == z->spec.n_micro;
+    bool fresh = sgc_zero_reduces_each(z) || micro == 0;
+    for (int time = 0; time < p->n_times; time++) {
+        int unit = sgc_pass_unit(p, time);
+        bool backward = sgc_pass_is_backward(p, time);
+        SGC_TRY(start_stays(z, p, time));
+        if (backward) open_gradients(z, time, fresh);
+        SGC_TRY(bind(z, g, unit, backward));
+        if (backward)
+            sgc_graph_backward(g, unit);
+        else
+            sgc_graph_forward(g, unit);
+        end_stays(z, p, time);
+        if (!backward || !reduces) continue;
+        SGC_TRY(start_reductions(z, time));
+        SGC_TRY(end_reductions(z, time - 1, micro));
+    }
+    if (reduces) SGC_TRY(end_reductions(z, p->n_times - 1, micro));
+done:
+    return st;
+}
+
+sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum)
+{
+    sgc_status st = SGC_OK;
+    sgc_exact_zero(square_sum);
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, u->flat.n_shard, SGC_FLAT_BLOCK);
+        for (int64_t b = 0; b < u->flat.n_shard / SGC_FLAT_BLOCK; b++)
+            sgc_exact_add(square_sum, z->block_sums[b]);
+        /* Stage 0 updates everything on every rank, from gradients that are whole again. */
+        if (!sgc_zero_shards_states(z)) SGC_TRY(z->ops->all_gather(z->group, u->gradients, u->flat.n_shard, &u->reduce));
+    }
+done:
+    return st;
+}
+
+const sgc_param_spec *sgc_zero_nonfinite(sgc_zero *z)
+{
+    for (int i = 0; i < z->model->n_units; i++) {
+        const sgc_zero_unit *u = &z->units[i];
+        for (int64_t e = 0; e < u->flat.n_shard; e++)
+            if (!isfinite(u->gradient_shard[e])) return sgc_unit_param_at(u->unit, my_rank(z) * u->flat.n_shard + e);
+    }
+    return NULL;
+}
+
+sgc_status sgc_zero_drop_gradients(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < z->model->n_units; i++)
+        SGC_TRY(z->ops->wait(&z->units[i].reduce));
+done:
+    return st;
+}
+
+/* Elements [first, first + n) of the flat buffer; the pointers are to element `first`. Gaps between tensors stay zero. */
+static void update_range(sgc_zero *z, const sgc_zero_unit *u, int64_t first, int64_t n, float *p, float *m, float *v, const float *g, const sgc_adamw *rule,
+                         double weight_decay)
+{
+    for (int k = 0; k < u->unit->n_params; k++) {
+        const sgc_param_spec *t = &u->unit->params[k];
+        int64_t from = t->offset > first ? t->offset : first;
+        int64_t to = t->offset + t->n < first + n ? t->offset + t->n : first + n;
+        if (from >= to) continue;
+        int64_t at = from - first;
+        z->device->ops->adamw(z->device, p + at, m + at, v + at, g + at, to - from, t->decay ? weight_decay : 0, rule);
+    }
+}
+
+sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_decay)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        float *const *s = u->slots, *const *w = u->whole_slots;
+        if (sgc_zero_shards_states(z)) {
+            update_range(z, u, my_rank(z) * u->flat.n_shard, u->flat.n_shard, s[SGC_SLOT_MODEL], s[SGC_SLOT_EXP_AVG], s[SGC_SLOT_EXP_AVG_SQ],
+                         u->gradient_shard, rule, weight_decay);
+            /* Whole parameters are needed by the next pass, which waits for them unit by unit. */
+            if (!sgc_zero_shards_parameters(z)) SGC_TRY(z->ops->all_gather(z->group, u->values, u->flat.n_shard, &u->gather));
+        } else {
+            SGC_TRY(z->ops->wait(&u->reduce));
+            update_range(z, u, 0, u->flat.n_padded, w[SGC_SLOT_MODEL], w[SGC_SLOT_EXP_AVG], w[SGC_SLOT_EXP_AVG_SQ], u->gradients, rule, weight_decay);
+        }
+    }
+done:
+    return st;
+}

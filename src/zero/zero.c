@@ -1,0 +1,206 @@
+/* The engine's memory: what each stage holds whole and what as a shard, and how it starts and ends. */
+#include "zero/zero_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const sgc_slot_path[SGC_N_SLOTS] = {"model", "optimizer/exp_avg", "optimizer/exp_avg_sq"};
+
+static bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+static sgc_status check(const sgc_zero *z)
+{
+    if (!z->spec.full_determinism) return SGC_OK;
+    int world = sgc_group_size(z->group);
+    if (!is_power_of_two(world))
+        return sgc_err(SGC_ECONFIG, "full_determinism needs a power-of-two number of ranks, this job has %d; start it with another number of ranks "
+                       "or without --full_determinism", world);
+    if (!z->spec.inference && !is_power_of_two(z->spec.n_micro))
+        return sgc_err(SGC_ECONFIG, "full_determinism needs a power-of-two number of micro-batches per update, here it is %lld; change "
+                       "--gradient_accumulation_steps", (long long)z->spec.n_micro);
+    return SGC_OK;
+}
+
+static int64_t total_padded(const sgc_zero *z)
+{
+    int64_t n = 0;
+    for (int i = 0; i < z->model->n_units; i++)
+        n += z->units[i].flat.n_padded;
+    return n;
+}
+
+static int64_t total_shard(const sgc_zero *z) { return total_padded(z) / sgc_group_size(z->group); }
+
+/* Elements of each kind of state on this rank: whole or a shard. */
+static int64_t n_parameters_held(const sgc_zero *z) { return sgc_zero_shards_parameters(z) ? total_shard(z) : total_padded(z); }
+static int64_t n_gradients_held(const sgc_zero *z)
+{
+    return z->spec.inference ? 0 : sgc_zero_shards_gradients(z) ? total_shard(z) : total_padded(z);
+}
+static int64_t n_states_held(const sgc_zero *z)
+{
+    return z->spec.inference ? 0 : 2 * (sgc_zero_shards_states(z) ? total_shard(z) : total_padded(z));
+}
+
+static float *alloc_floats(sgc_mem_purpose purpose, int64_t n) { return sgc_mem_alloc(purpose, (size_t)n * sizeof(float)); }
+
+static sgc_status allocate(sgc_zero *z)
+{
+    int64_t n_blocks = 0;
+    for (int i = 0; i < z->model->n_units; i++)
+        if (z->units[i].flat.n_shard / SGC_FLAT_BLOCK > n_blocks) n_blocks = z->units[i].flat.n_shard / SGC_FLAT_BLOCK;
+    size_t buffer_bytes = z->training.buffer_bytes > z->evaluation.buffer_bytes ? z->training.buffer_bytes : z->evaluation.buffer_bytes;
+    z->parameters = alloc_floats(SGC_MEM_PARAMETERS, n_parameters_held(z));
+    z->buffer = sgc_mem_alloc(SGC_MEM_COMM, buffer_bytes);
+    if (!z->parameters || !z->buffer) return SGC_ENOMEM;
+    if (z->spec.inference) return SGC_OK;
+    z->gradient_memory = alloc_floats(SGC_MEM_GRADIENTS, n_gradients_held(z));
+    z->optimizer = alloc_floats(SGC_MEM_OPTIMIZER, n_states_held(z));
+    z->partial_memory = alloc_floats(SGC_MEM_COMM, z->n_levels * total_shard(z));
+    z->block_sums = sgc_mem_alloc(SGC_MEM_COMM, (size_t)n_blocks * sizeof(double));
+    return z->gradient_memory && z->optimizer && z->partial_memory && z->block_sums ? SGC_OK : SGC_ENOMEM;
+}
+
+static float *take(float **from, int64_t n)
+{
+    float *p = *from;
+    *from += n;
+    return p;
+}
+
+/* A kept state of one unit: whole, with this rank's shard inside, or the shard alone. */
+static void point(const sgc_zero *z, const sgc_flat *f, bool sharded, float **from, float **whole, float **shard)
+{
+    *whole = sharded ? NULL : take(from, f->n_padded);
+    *shard = sharded ? take(from, f->n_shard) : *whole + sgc_group_rank(z->group) * f->n_shard;
+}
+
+static void point_units(sgc_zero *z)
+{
+    float *parameters = z->parameters, *gradients = z->gradient_memory, *optimizer = z->optimizer, *partial = z->partial_memory;
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        point(z, &u->flat, sgc_zero_shards_parameters(z), &parameters, &u->whole_slots[SGC_SLOT_MODEL], &u->slots[SGC_SLOT_MODEL]);
+        u->values = u->whole_slots[SGC_SLOT_MODEL];
+        if (z->spec.inference) continue;
+        point(z, &u->flat, sgc_zero_shards_gradients(z), &gradients, &u->gradients, &u->gradient_shard);
+        for (int slot = SGC_SLOT_EXP_AVG; slot < SGC_N_SLOTS; slot++)
+            point(z, &u->flat, sgc_zero_shards_states(z), &optimizer, &u->whole_slots[slot], &u->slots[slot]);
+        for (int k = 0; k < z->n_levels; k++)
+            u->partial[k] = take(&partial, u->flat.n_shard);
+    }
+}
+
+/* Everything of sgc_zero_make that can fail on one rank alone. */
+static sgc_status make_local(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    const sgc_model *model = z->model;
+    sgc_flat *flats = NULL;
+    SGC_TRY(check(z));
+    for (int64_t n = 1; z->spec.full_determinism && !z->spec.inference && n < z->spec.n_micro; n *= 2)
+        z->n_levels++;
+    z->units = calloc((size_t)model->n_units, sizeof(*z->units));
+    flats = calloc((size_t)model->n_units, sizeof(*flats));
+    if (!z->units || !flats) {
+        st = sgc_err(SGC_ENOMEM, "no memory for the engine's %d units", model->n_units);
+        goto done;
+    }
+    for (int i = 0; i < model->n_units; i++) {
+        flats[i] = sgc_flat_make(model->units[i].n, sgc_group_size(z->group));
+        z->units[i] = (sgc_zero_unit){.unit = &model->units[i], .flat = flats[i]};
+    }
+    sgc_pass_spec pass = {.sharded_parameters = sgc_zero_shards_parameters(z), .pooled_gradients = sgc_zero_shards_gradients(z), .prefetch = z->spec.prefetch_units};
+    SGC_TRY(sgc_pass_make(&z->evaluation, model, flats, &pass));
+    if (!z->spec.inference) {
+        pass.backward = true;
+        SGC_TRY(sgc_pass_make(&z->training, model, flats, &pass));
+    }
+    SGC_TRY(allocate(z));
+    point_units(z);
+done:
+    free(flats);
+    return st;
+}
+
+sgc_status sgc_zero_make(sgc_zero **out, const sgc_model *model, sgc_device *device, sgc_group *group, const sgc_zero_spec *spec)
+{
+    sgc_zero *z = calloc(1, sizeof(*z));
+    sgc_status st = z ? SGC_OK : sgc_err(SGC_ENOMEM, "no memory for the engine");
+    if (z) {
+        *z = (sgc_zero){.model = model, .device = device, .group = group, .ops = sgc_group_ops(group), .spec = *spec};
+        st = make_local(z);
+    }
+    SGC_AGREE(group);
+    *out = z;
+    z = NULL;
+done:
+    sgc_zero_free(z);
+    return st;
+}
+
+void sgc_zero_free(sgc_zero *z)
+{
+    if (!z) return;
+    for (int i = 0; z->units && i < z->model->n_units; i++) {
+        z->ops->wait(&z->units[i].gather);
+        z->ops->wait(&z->units[i].reduce);
+    }
+    sgc_pass_free(&z->training);
+    sgc_pass_free(&z->evaluation);
+    sgc_mem_free(z->parameters);
+    sgc_mem_free(z->gradient_memory);
+    sgc_mem_free(z->optimizer);
+    sgc_mem_free(z->partial_memory);
+    sgc_mem_free(z->buffer);
+    sgc_mem_free(z->block_sums);
+    free(z->units);
+    free(z);
+}
+
+sgc_flat sgc_zero_flat(const sgc_zero *z, int unit) { return z->units[unit].flat; }
+float *sgc_zero_shard(sgc_zero *z, int unit, sgc_slot slot) { return z->units[unit].slots[slot]; }
+
+sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed)
+{
+    int rank = sgc_group_rank(z->group);
+    for (int i = 0; i < z->model->n_units; i++) {
+        sgc_zero_unit *u = &z->units[i];
+        sgc_unit_init_slice(u->unit, seed, rank * u->flat.n_shard, u->flat.n_shard, u->slots[SGC_SLOT_MODEL]);
+    }
+    return sgc_zero_loaded(z);
+}
+
+sgc_status sgc_zero_loaded(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    sgc_request *request = NULL;
+    for (int i = 0; i < z->model->n_units; i++)
+        for (int slot = 0; slot < SGC_N_SLOTS; slot++) {
+            sgc_zero_unit *u = &z->units[i];
+            if (!u->whole_slots[slot]) continue;
+            SGC_TRY(z->ops->all_gather(z->group, u->whole_slots[slot], u->flat.n_shard, &request));
+            SGC_TRY(z->ops->wait(&request));
+        }
+done:
+    return st;
+}
+
+sgc_zero_cost sgc_zero_formula(const sgc_zero *z)
+{
+    double P = (double)z->model->n_parameters, N = sgc_group_size(z->group), G = (double)z->spec.n_micro;
+    const double whole[4] = {16, 8, 4, 0}, shared[4] = {0, 8, 12, 16};
+    double travels = sgc_zero_shards_parameters(z) ? 3 * G : sgc_zero_reduces_each(z) ? G + 1 : 2;
+    return (sgc_zero_cost){.state_bytes = whole[z->spec.stage] * P + shared[z->spec.stage] * P / N, .elements_per_update = travels * P * (N - 1) / N};
+}
+
+sgc_zero_cost sgc_zero_expected(const sgc_zero *z)
+{
+    double sent_by_stays = 0, N = sgc_group_size(z->group), G = (double)z->spec.n_micro, all = (double)total_padded(z);
+    for (int i = 0; i < z->training.n_stays; i++)
+        sent_by_stays += (double)z->units[z->training.stays[i].unit].flat.n_padded;
+    double reduced = (sgc_zero_reduces_each(z) ? G : 1) * all;
+    double gathered = sgc_zero_shards_parameters(z) ? G * sent_by_stays : all;
+    int64_t n_held = n_parameters_held(z) + n_gradients_held(z) + n_states_held(z);
+    return (sgc_zero_cost){.state_bytes = (double)n_held * sizeof(float), .elements_per_update = (reduced + gathered) * (N - 1) / N};
+}
