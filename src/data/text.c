@@ -1,5 +1,5 @@
 /* Reading text files in pieces and hashing them. */
-#include "data/source_impl.h"
+#include "data/text_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,33 +17,33 @@ static sgc_status fill(int fd, const char *path, char *buffer, size_t *n)
     for (*n = 0; *n < PIECE_BYTES;) {
         ssize_t got = read(fd, buffer + *n, PIECE_BYTES - *n);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return sgc_err_errno(SGC_EDATA, "cannot read '%s'", path);
+        if (got < 0) return sgc_err_errno(SGC_EDATA, "cannot read %s", path);
         if (got == 0) break;
         *n += (size_t)got;
     }
     return SGC_OK;
 }
 
-static sgc_status read_one(int document, const char *path, char *buffer, sgc_source_piece piece, void *arg, XXH3_state_t *hash)
+static sgc_status read_one(int document, const char *path, char *buffer, sgc_text_piece piece, void *arg, XXH3_state_t *hash)
 {
     sgc_status st = SGC_OK;
     struct stat s;
     uint64_t n_bytes = 0;
     size_t n;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return sgc_err_errno(SGC_EDATA, "cannot read '%s'", path);
+    if (fd < 0) return sgc_err_errno(SGC_EDATA, "cannot read %s", path);
     if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) {
-        st = sgc_err(SGC_EDATA, "'%s' is a directory; name the text files in it", path);
+        st = sgc_err(SGC_EDATA, "%s is a directory; name the text files in it", path);
         goto done;
     }
     do {
         SGC_TRY(fill(fd, path, buffer, &n));
         if (n_bytes == 0 && n == 0) {
-            st = sgc_err(SGC_EDATA, "'%s' is empty", path);
+            st = sgc_err(SGC_EDATA, "%s is empty", path);
             goto done;
         }
         if (n_bytes == 0 && n >= SGC_HDF5_SIGNATURE_BYTES && memcmp(buffer, SGC_HDF5_SIGNATURE, SGC_HDF5_SIGNATURE_BYTES) == 0) {
-            st = sgc_err(SGC_EDATA, "'%s' is an HDF5 file, not text; a token file is given to data.train_file as it is", path);
+            st = sgc_err(SGC_EDATA, "%s is an HDF5 file, not text; a token file is given to data.train_file as it is", path);
             goto done;
         }
         XXH3_64bits_update(hash, buffer, n);
@@ -59,7 +59,7 @@ done:
     return st;
 }
 
-sgc_status sgc_source_read(int n_files, char *const *files, sgc_source_piece piece, void *arg, uint64_t *hash)
+sgc_status sgc_text_read(int n_files, char *const *files, sgc_text_piece piece, void *arg, uint64_t *hash)
 {
     sgc_status st = SGC_OK;
     char *buffer = malloc(PIECE_BYTES);

@@ -10,21 +10,21 @@
 #include <unistd.h>
 
 #include "base/h5.h"
-#include "data/source_impl.h"
+#include "data/text_impl.h"
 #include "data/tokens_impl.h"
 
 /* What HDF5 has to say about a file that it cannot use is replaced by what the user can do about it. */
 static sgc_status unusable(const char *path, const char *why)
 {
     sgc_err_clear();
-    return sgc_err(SGC_EDATA, "'%s' is no usable token file: %s; make one with: stagecoach prepare --output FILE.h5 TEXT", path, why);
+    return sgc_err(SGC_EDATA, "%s is no usable token file: %s; make one with: stagecoach prepare --output FILE.h5 TEXT", path, why);
 }
 
 static sgc_status check_signature(int fd, const char *path)
 {
     char begin[SGC_HDF5_SIGNATURE_BYTES];
     struct stat s;
-    if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) return sgc_err(SGC_EDATA, "'%s' is a directory, not a token file", path);
+    if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) return sgc_err(SGC_EDATA, "%s is a directory, not a token file", path);
     if (pread(fd, begin, sizeof(begin), 0) != sizeof(begin) || memcmp(begin, SGC_HDF5_SIGNATURE, sizeof(begin)) != 0)
         return unusable(path, "it is not an HDF5 file");
     return SGC_OK;
@@ -39,7 +39,7 @@ static sgc_status read_attributes(sgc_tokens *f, hid_t file)
         return unusable(f->path, "it is an HDF5 file of another kind");
     if (sgc_h5_get_int(file, SGC_TOKENS_ATTR_VERSION, &version) != SGC_OK) return unusable(f->path, "its format version is missing");
     if (version < 1 || version > SGC_TOKENS_VERSION)
-        return sgc_err(SGC_EDATA, "'%s' has format version %" PRId64 ", this program knows version %d; make it anew or use a newer stagecoach",
+        return sgc_err(SGC_EDATA, "%s has format version %" PRId64 ", this program knows version %d; make it anew or use a newer stagecoach",
                        f->path, version, SGC_TOKENS_VERSION);
     if (sgc_h5_get_text(file, SGC_TOKENS_ATTR_TOKENIZER, f->tokenizer, sizeof(f->tokenizer)) != SGC_OK)
         return unusable(f->path, "the name of its tokenizer is missing");
@@ -80,7 +80,7 @@ static sgc_status check_documents(sgc_tokens *f, hid_t file)
     if (n < 2 || n > f->n_tokens + 1) return unusable(f->path, "its document offsets are missing or damaged");
     f->n_documents = n - 1;
     if (!(offset = malloc(sizeof(*offset) * (size_t)n)))
-        return sgc_err(SGC_ENOMEM, "no memory for the offsets of %" PRId64 " documents of '%s'", n - 1, f->path);
+        return sgc_err(SGC_ENOMEM, "no memory for the offsets of %" PRId64 " documents of %s", n - 1, f->path);
     dataset = H5Dopen2(file, SGC_TOKENS_DOCUMENTS, H5P_DEFAULT);
     bool good = dataset >= 0 && H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, offset) >= 0 && offset[0] == 0 &&
                 offset[n - 1] == f->n_tokens;
@@ -99,11 +99,11 @@ static sgc_status map_tokens(sgc_tokens *f, hid_t file, int fd)
     f->n_tokens = length_of(file, SGC_TOKENS_TOKENS, H5T_NATIVE_UINT16, H5T_NATIVE_UINT32, &f->token_bytes);
     if (f->n_tokens < 1) return unusable(f->path, "its tokens are missing or not 16 or 32 bit integers of this machine's byte order");
     if (sgc_h5_offset(file, SGC_TOKENS_TOKENS, &offset, &bytes) != SGC_OK) return unusable(f->path, "its tokens are not stored in one piece");
-    if (fstat(fd, &s) != 0) return sgc_err_errno(SGC_EIO, "cannot read '%s'", f->path);
+    if (fstat(fd, &s) != 0) return sgc_err_errno(SGC_EIO, "cannot read %s", f->path);
     if (offset < 0 || bytes != f->n_tokens * f->token_bytes || offset > s.st_size || bytes > s.st_size - offset)
         return unusable(f->path, "it is cut short");
     void *map = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) return sgc_err_errno(SGC_EIO, "cannot map '%s' into memory", f->path);
+    if (map == MAP_FAILED) return sgc_err_errno(SGC_EIO, "cannot map %s into memory", f->path);
     f->map = map;
     f->map_bytes = (size_t)s.st_size;
     f->token = (const char *)map + offset;
@@ -120,7 +120,7 @@ sgc_status sgc_tokens_open(sgc_tokens *f, const char *path)
         return sgc_err(SGC_EDATA, "the path of a token file is longer than %d bytes: %.60s...", SGC_PATH_MAX - 1, path);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        st = sgc_err_errno(SGC_EDATA, "cannot read the token file '%s'", path);
+        st = sgc_err_errno(SGC_EDATA, "cannot read the token file %s", path);
         goto done;
     }
     SGC_TRY(check_signature(fd, path));
@@ -166,7 +166,7 @@ sgc_status sgc_tokens_read(const sgc_tokens *f, int64_t first, int64_t n, int32_
         }
     }
     if (largest >= (uint64_t)f->vocab_size)
-        return sgc_err(SGC_EDATA, "'%s' is damaged: among its tokens %" PRId64 " to %" PRId64 " is %u, but its vocabulary has %" PRId64
+        return sgc_err(SGC_EDATA, "%s is damaged: among its tokens %" PRId64 " to %" PRId64 " is %u, but its vocabulary has %" PRId64
                        "; make it anew with stagecoach prepare", f->path, first, first + n - 1, largest, f->vocab_size);
     return SGC_OK;
 }

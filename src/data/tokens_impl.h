@@ -11,7 +11,7 @@
 #define SGC_TOKENS_ATTR_VERSION "format_version"
 #define SGC_TOKENS_ATTR_TOKENIZER "tokenizer"
 #define SGC_TOKENS_ATTR_VOCAB_SIZE "vocab_size"
-#define SGC_TOKENS_ATTR_HASH "source_hash" /* 16 hexadecimal digits, see sgc_source_read */
+#define SGC_TOKENS_ATTR_HASH "source_hash" /* 16 hexadecimal digits, see sgc_text_read */
 #define SGC_TOKENS_ATTR_CREATED "created"
 #define SGC_TOKENS_ATTR_PROGRAM "stagecoach_version"
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/h5.h"
-#include "data/source_impl.h"
+#include "data/text_impl.h"
 #include "data/tokens_impl.h"
 
 #define COPY_TOKENS ((int64_t)1 << 18)
@@ -68,15 +68,15 @@ static sgc_status check_output(const char *output, int n_files, char *const *fil
     struct stat there, source;
     char begin[SGC_HDF5_SIGNATURE_BYTES];
     if (stat(output, &there) != 0) return SGC_OK;
-    if (S_ISDIR(there.st_mode)) return sgc_err(SGC_EIO, "the output '%s' is a directory; name a file in it", output);
+    if (S_ISDIR(there.st_mode)) return sgc_err(SGC_EIO, "the output %s is a directory; name a file in it", output);
     for (int i = 0; i < n_files; i++)
         if (stat(files[i], &source) == 0 && source.st_dev == there.st_dev && source.st_ino == there.st_ino)
-            return sgc_err(SGC_EIO, "'%s' is both text and output; name another output", output);
+            return sgc_err(SGC_EIO, "%s is both text and output; name another output", output);
     if (there.st_size == 0) return SGC_OK;
     int fd = open(output, O_RDONLY | O_CLOEXEC);
     bool is_hdf5 = fd >= 0 && pread(fd, begin, sizeof(begin), 0) == sizeof(begin) && memcmp(begin, SGC_HDF5_SIGNATURE, sizeof(begin)) == 0;
     if (fd >= 0) close(fd);
-    return is_hdf5 ? SGC_OK : sgc_err(SGC_EIO, "'%s' is there and is no token file; remove it or name another output", output);
+    return is_hdf5 ? SGC_OK : sgc_err(SGC_EIO, "%s is there and is no token file; remove it or name another output", output);
 }
 
 static sgc_status open_nameless(writer *w)
@@ -91,7 +91,7 @@ static sgc_status open_nameless(writer *w)
     if (st != SGC_OK) return st;
     snprintf(name, sizeof(name), "%s.ids-XXXXXX", w->output);
     w->fd = mkstemp(name);
-    if (w->fd < 0) return sgc_err_errno(SGC_EIO, "cannot write '%s'", w->output);
+    if (w->fd < 0) return sgc_err_errno(SGC_EIO, "cannot write %s", w->output);
     unlink(name);
     return SGC_OK;
 }
@@ -109,7 +109,7 @@ static sgc_status copy_tokens(writer *w, hid_t file, hid_t type)
         hid_t memory = H5Screate_simple(1, &count, NULL);
         if (space < 0 || memory < 0 || H5Sselect_hyperslab(space, H5S_SELECT_SET, &start, NULL, &count, NULL) < 0 ||
             H5Dwrite(dataset, type, memory, space, H5P_DEFAULT, piece) < 0)
-            st = sgc_err(SGC_EIO, "HDF5 cannot write the tokens of '%s'", w->output);
+            st = sgc_err(SGC_EIO, "HDF5 cannot write the tokens of %s", w->output);
         if (memory >= 0) H5Sclose(memory);
     }
 done:
@@ -157,10 +157,10 @@ sgc_status sgc_tokens_prepare(const char *output, const sgc_tokenizer *t, int n_
         st = sgc_err(SGC_ENOMEM, "no memory for the offsets of %d documents", n_files);
         goto done;
     }
-    SGC_TRY(sgc_source_read(n_files, files, add_piece, &w, &w.source_hash));
+    SGC_TRY(sgc_text_read(n_files, files, add_piece, &w, &w.source_hash));
     SGC_TRY(write_file(&w));
     if (rename(w.temporary, output) != 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot write '%s'", output);
+        st = sgc_err_errno(SGC_EIO, "cannot write %s", output);
         goto done;
     }
     w.is_temporary_there = false;
@@ -179,7 +179,7 @@ bool sgc_tokens_fit(const char *path, const sgc_tokenizer *t, int n_files, char 
     bool fit = sgc_tokens_open(&f, path) == SGC_OK;
     if (fit) {
         fit = strcmp(f.tokenizer, t->name) == 0 && f.vocab_size == t->vocab_size && f.n_documents == n_files &&
-              sgc_source_read(n_files, files, NULL, NULL, &hash) == SGC_OK && hash == f.source_hash;
+              sgc_text_read(n_files, files, NULL, NULL, &hash) == SGC_OK && hash == f.source_hash;
         sgc_tokens_close(&f);
     }
     if (!fit) sgc_err_clear(); /* no file, or one that will be made anew: the answer is no, not an error */
