@@ -1,0 +1,49 @@
+/* What the files of this folder share. */
+#ifndef SGC_CKPT_CKPT_IMPL_H
+#define SGC_CKPT_CKPT_IMPL_H
+
+#include "ckpt/ckpt.h"
+#include "ckpt/manifest_impl.h"
+
+/* One slot of one unit on this rank. */
+typedef struct sgc_ckpt_part {
+    const sgc_unit *unit;
+    sgc_slot slot;
+    sgc_flat flat;
+    const float *values;      /* [flat.n_shard], borrowed */
+} sgc_ckpt_part;
+
+/* sgc_ckpt_write without the engine: job->engine is not used. Collective; the same units, slots and flats on every rank. */
+sgc_status sgc_ckpt_write_parts(const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, char path[SGC_PATH_MAX]);
+
+/**
+ * Write and sync the shard file DIRECTORY/shards/...; datasets /ID/SLOT/UNIT straight from the parts.
+ * @param manifest  [in,out] the file's lines are appended.
+ */
+sgc_status sgc_shard_write(const char *directory, const char *id, int rank, int world_size, int64_t block_size, const sgc_ckpt_part *parts,
+                           int n_parts, sgc_str *manifest);
+
+/* Write and sync DIRECTORY/checkpoint.h5. */
+sgc_status sgc_index_write(const char *directory, const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state,
+                           const sgc_ckpt_part *parts, int n_parts);
+/* Read /state and the root attributes of a checkpoint.h5 whose bytes were checked. SGC_ECKPT. */
+sgc_status sgc_index_read(void *bytes, size_t n_bytes, const char *path, sgc_ckpt_info *info, sgc_run_state *state);
+
+struct sgc_ckpt {
+    char path[SGC_PATH_MAX];
+    sgc_manifest manifest;
+    char *manifest_text;      /* owned: n_manifest_bytes, for the other ranks */
+    size_t n_manifest_bytes;
+    sgc_ckpt_info info;
+    sgc_run_state state;
+    char *config_text;        /* owned */
+    int fd, open_shard;       /* the one shard that is open, -1: none */
+    char *block;              /* owned: manifest.block_size bytes, once something is read */
+    int block_shard;          /* what block holds, -1: nothing */
+    int64_t block_number;
+};
+
+/* Open without a group: what rank 0 does in sgc_ckpt_open. Local. */
+sgc_status sgc_ckpt_open_local(sgc_ckpt **c, const char *path);
+
+#endif

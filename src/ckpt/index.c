@@ -1,0 +1,218 @@
+/* checkpoint.h5: every tensor whole, as a virtual dataset over the shards; the state of the run; root attributes. */
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/h5.h"
+#include "ckpt/ckpt_impl.h"
+
+typedef enum field_type { FIELD_INT64, FIELD_INT, FIELD_DOUBLE, FIELD_TEXT } field_type;
+typedef struct field { const char *name; field_type type; size_t offset, bytes; } field;
+#define FIELD(type, s, name) {#name, type, offsetof(s, name), sizeof(((s *)0)->name)}
+
+static const field state_fields[] = {
+#define INT64(name) FIELD(FIELD_INT64, sgc_run_state, name)
+#define DOUBLE(name) FIELD(FIELD_DOUBLE, sgc_run_state, name)
+    INT64(step), INT64(samples), INT64(epoch), INT64(epoch_position), INT64(tokens), INT64(seed), INT64(data_seed),
+    DOUBLE(total_flos), DOUBLE(train_loss_sum), INT64(train_loss_n), DOUBLE(window_loss_sum), INT64(window_loss_n),
+    DOUBLE(last_loss), DOUBLE(last_eval_loss), DOUBLE(best_metric), INT64(best_step), DOUBLE(plateau_rate), DOUBLE(plateau_best),
+    INT64(plateau_n_bad), INT64(plateau_has_best),
+#undef INT64
+#undef DOUBLE
+};
+enum { N_STATE_FIELDS = sizeof(state_fields) / sizeof(state_fields[0]) };
+_Static_assert(N_STATE_FIELDS * 8 == sizeof(sgc_run_state), "every field of the state has a row");
+
+static const field info_fields[] = {
+#define INFO(type, name) FIELD(type, sgc_ckpt_info, name)
+    INFO(FIELD_TEXT, id), INFO(FIELD_TEXT, run_id), INFO(FIELD_INT64, step), INFO(FIELD_INT, world_size), INFO(FIELD_INT, stage),
+    INFO(FIELD_INT64, global_batch), INFO(FIELD_TEXT, date), INFO(FIELD_TEXT, host), INFO(FIELD_TEXT, dtype), INFO(FIELD_TEXT, isa),
+    INFO(FIELD_TEXT, version), INFO(FIELD_DOUBLE, loss), INFO(FIELD_DOUBLE, eval_loss), INFO(FIELD_DOUBLE, save_s),
+    INFO(FIELD_INT64, n_parameters),
+#undef INFO
+};
+enum { N_INFO_FIELDS = sizeof(info_fields) / sizeof(info_fields[0]) };
+
+/* Map the elements of a tensor that lie in shard `rank` to that shard's dataset. A slice may start in mid-row: several boxes. */
+static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part *part, const sgc_param_spec *tensor, int rank)
+{
+    sgc_status st = SGC_OK;
+    char file[64], dataset[256];
+    sgc_box boxes[2 * SGC_MAX_DIM - 1];
+    int64_t n_slice, n_shard = part->flat.n_shard;
+    int64_t first = sgc_flat_overlap(&part->flat, rank, tensor->offset, tensor->n, &n_slice);
+    if (n_slice == 0) return SGC_OK;
+    sgc_manifest_path(file, SGC_FILE_SHARDS + rank, part->flat.world);
+    snprintf(dataset, sizeof(dataset), "/%s/%s/%s", id, sgc_slot_path[part->slot], part->unit->name);
+    hsize_t shape[SGC_MAX_DIM];
+    for (int d = 0; d < tensor->n_dim; d++) shape[d] = (hsize_t)tensor->shape[d];
+    hid_t to = H5Screate_simple(tensor->n_dim, shape, NULL);
+    hid_t from = H5Screate_simple(1, (hsize_t[]){(hsize_t)n_shard}, NULL);
+    int n_boxes = sgc_flat_boxes(tensor->n_dim, tensor->shape, first - tensor->offset, n_slice, boxes);
+    for (int b = 0; b < n_boxes && st == SGC_OK; b++) {
+        hsize_t start[SGC_MAX_DIM], count[SGC_MAX_DIM], n = 1;
+        for (int d = 0; d < tensor->n_dim; d++) {
+            start[d] = (hsize_t)boxes[b].start[d];
+            count[d] = (hsize_t)boxes[b].count[d];
+            n *= count[d];
+        }
+        hsize_t source = (hsize_t)(first - rank * n_shard + boxes[b].first);
+        if (H5Sselect_hyperslab(to, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
+            H5Sselect_hyperslab(from, H5S_SELECT_SET, &source, NULL, &n, NULL) < 0 || H5Pset_virtual(creation, to, file, dataset, from) < 0)
+            st = sgc_err(SGC_EIO, "HDF5 cannot map %s to %s", tensor->name, file);
+    }
+    H5Sclose(to);
+    H5Sclose(from);
+    return st;
+}
+
+/* NaN is the fill value: HDF5 reads what a missing shard should hold as the fill value, without an error. */
+static sgc_status write_tensor(hid_t file, const char *id, const sgc_ckpt_part *part, const sgc_param_spec *tensor)
+{
+    sgc_status st = SGC_OK;
+    char path[256];
+    const float nan_fill = NAN;
+    hsize_t shape[SGC_MAX_DIM];
+    for (int d = 0; d < tensor->n_dim; d++) shape[d] = (hsize_t)tensor->shape[d];
+    hid_t links = H5Pcreate(H5P_LINK_CREATE), creation = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t space = H5Screate_simple(tensor->n_dim, shape, NULL), dataset = H5I_INVALID_HID;
+    H5Pset_create_intermediate_group(links, 1);
+    H5Pset_obj_track_times(creation, false);
+    H5Pset_fill_value(creation, H5T_NATIVE_FLOAT, &nan_fill);
+    int first_rank = (int)(tensor->offset / part->flat.n_shard), last_rank = (int)((tensor->offset + tensor->n - 1) / part->flat.n_shard);
+    for (int rank = first_rank; rank <= last_rank; rank++) SGC_TRY(map_shard(creation, id, part, tensor, rank));
+    snprintf(path, sizeof(path), "/%s/%s", sgc_slot_path[part->slot], tensor->name);
+    dataset = H5Dcreate2(file, path, H5T_IEEE_F32LE, space, links, creation, H5P_DEFAULT);
+    if (dataset < 0) st = sgc_err(SGC_EIO, "HDF5 cannot make the virtual dataset %s", path);
+done:
+    if (dataset >= 0) H5Dclose(dataset);
+    H5Sclose(space);
+    H5Pclose(creation);
+    H5Pclose(links);
+    return st;
+}
+
+/* A tied output layer is the embedding under a second name. */
+static sgc_status link_tied_head(hid_t file, sgc_slot slot)
+{
+    char embedding[64], head[64];
+    snprintf(embedding, sizeof(embedding), "/%s/wte.weight", sgc_slot_path[slot]);
+    snprintf(head, sizeof(head), "/%s/lm_head.weight", sgc_slot_path[slot]);
+    if (H5Lcreate_hard(file, embedding, file, head, H5P_DEFAULT, H5P_DEFAULT) < 0)
+        return sgc_err(SGC_EIO, "HDF5 cannot link %s to %s", head, embedding);
+    return SGC_OK;
+}
+
+static sgc_status write_state(hid_t file, const sgc_run_state *state)
+{
+    sgc_status st = SGC_OK;
+    char path[64];
+    for (int i = 0; i < N_STATE_FIELDS; i++) {
+        const field *f = &state_fields[i];
+        snprintf(path, sizeof(path), "/state/%s", f->name);
+        SGC_TRY(sgc_h5_write(file, path, f->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, 0, NULL,
+                             (const char *)state + f->offset));
+    }
+done:
+    return st;
+}
+
+static sgc_status write_info(hid_t file, const sgc_ckpt_info *info)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_h5_attr_int(file, "format_version", SGC_CKPT_VERSION));
+    for (int i = 0; i < N_INFO_FIELDS; i++) {
+        const field *f = &info_fields[i];
+        const void *value = (const char *)info + f->offset;
+        switch (f->type) {
+        case FIELD_INT64: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int64_t *)value)); break;
+        case FIELD_INT: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
+        case FIELD_DOUBLE: SGC_TRY(sgc_h5_attr_double(file, f->name, *(const double *)value)); break;
+        case FIELD_TEXT: SGC_TRY(sgc_h5_attr_text(file, f->name, value)); break;
+        }
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_index_write(const char *directory, const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state,
+                           const sgc_ckpt_part *parts, int n_parts)
+{
+    sgc_status st = SGC_OK;
+    char name[64], path[SGC_PATH_MAX];
+    bool has_slot[SGC_N_SLOTS] = {false};
+    sgc_h5 *f = NULL;
+    sgc_manifest_path(name, SGC_FILE_INDEX, info->world_size);
+    SGC_TRY(sgc_path_join(path, directory, name));
+    SGC_TRY(sgc_h5_create(&f, path));
+    for (int k = 0; k < n_parts; k++) {
+        has_slot[parts[k].slot] = true;
+        for (int i = 0; i < parts[k].unit->n_params; i++) SGC_TRY(write_tensor(sgc_h5_id(f), info->id, &parts[k], &parts[k].unit->params[i]));
+    }
+    for (int slot = 0; slot < SGC_N_SLOTS; slot++)
+        if (has_slot[slot] && model->options.tie_word_embeddings) SGC_TRY(link_tied_head(sgc_h5_id(f), slot));
+    SGC_TRY(write_state(sgc_h5_id(f), state));
+    SGC_TRY(write_info(sgc_h5_id(f), info));
+    SGC_TRY(sgc_h5_close(&f));
+done:
+    SGC_KEEP(sgc_h5_close(&f));
+    return st;
+}
+
+static sgc_status read_state(hid_t file, sgc_run_state *state)
+{
+    for (int i = 0; i < N_STATE_FIELDS; i++) {
+        const field *f = &state_fields[i];
+        char path[64];
+        snprintf(path, sizeof(path), "/state/%s", f->name);
+        hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT), space = H5Dget_space(dataset);
+        bool read = H5Sget_simple_extent_npoints(space) == 1 &&
+                    H5Dread(dataset, f->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT,
+                            (char *)state + f->offset) >= 0;
+        if (space >= 0) H5Sclose(space);
+        if (dataset >= 0) H5Dclose(dataset);
+        if (!read) return sgc_err(SGC_EDATA, "dataset %s is missing or is no number", path);
+    }
+    return SGC_OK;
+}
+
+static sgc_status read_info(hid_t file, sgc_ckpt_info *info)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < N_INFO_FIELDS; i++) {
+        const field *f = &info_fields[i];
+        void *value = (char *)info + f->offset;
+        int64_t number;
+        switch (f->type) {
+        case FIELD_INT64: SGC_TRY(sgc_h5_get_int(file, f->name, value)); break;
+        case FIELD_INT: SGC_TRY(sgc_h5_get_int(file, f->name, &number)); *(int *)value = (int)number; break;
+        case FIELD_DOUBLE: SGC_TRY(sgc_h5_get_double(file, f->name, value)); break;
+        case FIELD_TEXT: SGC_TRY(sgc_h5_get_text(file, f->name, value, f->bytes)); break;
+        }
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_index_read(void *bytes, size_t n_bytes, const char *path, sgc_ckpt_info *info, sgc_run_state *state)
+{
+    sgc_status st = SGC_OK;
+    hid_t file = H5I_INVALID_HID;
+    int64_t version;
+    SGC_TRY(sgc_h5_open_image(&file, bytes, n_bytes));
+    SGC_TRY(sgc_h5_get_int(file, "format_version", &version));
+    if (version != SGC_CKPT_VERSION) {
+        st = sgc_err(SGC_EDATA, "format version %lld, this program reads version %d", (long long)version, SGC_CKPT_VERSION);
+        goto done;
+    }
+    SGC_TRY(read_info(file, info));
+    SGC_TRY(read_state(file, state));
+done:
+    if (file >= 0) H5Fclose(file);
+    if (st == SGC_OK) return SGC_OK;
+    char what[512];
+    snprintf(what, sizeof(what), "%s", sgc_err_message());
+    sgc_err_clear();
+    return sgc_err(SGC_ECKPT, "%s: %s", path, what);
+}

@@ -1,0 +1,204 @@
+/* The checkpoints of a directory: which are there, which is the latest, which are too many, which are of a former run. */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ckpt/ckpt_impl.h"
+
+void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1])
+{
+    uint64_t random;
+    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random)) { /* early in a boot: what differs between processes */
+        struct { double time_s; pid_t pid; } seed = {.time_s = sgc_time_s(), .pid = getpid()};
+        random = sgc_hash64(&seed, sizeof(seed));
+    }
+    snprintf(id, SGC_ID_CHARS + 1, "%016" PRIx64, random);
+}
+
+/* "checkpoint-N", "checkpoint-N.old-ID" or ".checkpoint-N.tmp-ID": its step; false for any other name. */
+static bool parse_name(const char *name, int64_t *step, sgc_ckpt_status *status)
+{
+    static const char prefix[] = "checkpoint-";
+    bool hidden = name[0] == '.';
+    name += hidden;
+    if (strncmp(name, prefix, strlen(prefix)) != 0) return false;
+    name += strlen(prefix);
+    size_t n_digits = strspn(name, "0123456789");
+    if (n_digits == 0 || n_digits > 18) return false;
+    *step = strtoll(name, NULL, 10);
+    name += n_digits;
+    if (hidden)
+        *status = SGC_CKPT_PARTIAL;
+    else
+        *status = *name ? SGC_CKPT_OLD : SGC_CKPT_COMPLETE;
+    return hidden ? strncmp(name, ".tmp-", 5) == 0 : !*name || strncmp(name, ".old-", 5) == 0;
+}
+
+static int64_t directory_bytes(const char *path)
+{
+    int64_t n_bytes = 0;
+    DIR *directory = opendir(path);
+    if (!directory) return 0;
+    for (struct dirent *e; (e = readdir(directory));) {
+        char child[SGC_PATH_MAX];
+        struct stat status;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (snprintf(child, sizeof(child), "%s/%s", path, e->d_name) >= (int)sizeof(child) || lstat(child, &status) != 0) continue;
+        n_bytes += S_ISDIR(status.st_mode) ? directory_bytes(child) : (int64_t)status.st_size;
+    }
+    closedir(directory);
+    return n_bytes;
+}
+
+static void inspect(sgc_ckpt_entry *e, const char *path)
+{
+    sgc_ckpt *c = NULL;
+    e->bytes = directory_bytes(path);
+    if (e->status == SGC_CKPT_PARTIAL) return;
+    if (sgc_ckpt_open_local(&c, path) == SGC_OK) {
+        e->info = *sgc_ckpt_get_info(c);
+        if (e->status == SGC_CKPT_COMPLETE && e->info.step != e->step) {
+            e->status = SGC_CKPT_DAMAGED;
+            snprintf(e->problem, sizeof(e->problem), "it holds step %" PRId64, e->info.step);
+        }
+    } else {
+        if (e->status == SGC_CKPT_COMPLETE) e->status = SGC_CKPT_DAMAGED;
+        snprintf(e->problem, sizeof(e->problem), "%s", sgc_err_message());
+        sgc_err_clear();
+    }
+    sgc_ckpt_close(c);
+}
+
+static int by_step(const void *a, const void *b)
+{
+    const sgc_ckpt_entry *x = a, *y = b;
+    if (x->step != y->step) return x->step < y->step ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *list = NULL;
+    int n_list = 0;
+    DIR *directory = opendir(output_dir);
+    *entries = NULL;
+    *n = 0;
+    if (!directory) return sgc_err_errno(SGC_EDATA, "cannot list %s", output_dir);
+    for (struct dirent *d; (d = readdir(directory));) {
+        sgc_ckpt_entry e = {0};
+        char path[SGC_PATH_MAX];
+        struct stat status;
+        if (!parse_name(d->d_name, &e.step, &e.status)) continue;
+        SGC_TRY(sgc_path_join(path, output_dir, d->d_name));
+        if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) continue;
+        snprintf(e.name, sizeof(e.name), "%s", d->d_name);
+        inspect(&e, path);
+        sgc_ckpt_entry *more = realloc(list, (size_t)(n_list + 1) * sizeof(*list));
+        if (!more) {
+            st = sgc_err(SGC_ENOMEM, "no memory to list %s", output_dir);
+            goto done;
+        }
+        list = more;
+        list[n_list++] = e;
+    }
+    if (n_list) qsort(list, (size_t)n_list, sizeof(*list), by_step);
+    *entries = list;
+    *n = n_list;
+    list = NULL;
+done:
+    closedir(directory);
+    free(list);
+    return st;
+}
+
+sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX])
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    int n;
+    path[0] = '\0';
+    if (!sgc_path_exists(output_dir)) return SGC_OK;
+    SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
+    for (int i = n - 1; i >= 0 && !path[0]; i--) {
+        if (entries[i].status == SGC_CKPT_COMPLETE) SGC_TRY(sgc_path_join(path, output_dir, entries[i].name));
+        if (entries[i].status == SGC_CKPT_DAMAGED) sgc_log_warning("%s is passed over: %s", entries[i].name, entries[i].problem);
+    }
+done:
+    free(entries);
+    return st;
+}
+
+/* Rename first: what is half deleted must not look like a checkpoint. */
+static sgc_status delete_checkpoint(const char *output_dir, const sgc_ckpt_entry *e)
+{
+    sgc_status st = SGC_OK;
+    char id[SGC_ID_CHARS + 1], name[sizeof(e->name) + SGC_ID_CHARS + 8], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
+    sgc_ckpt_new_id(id);
+    snprintf(name, sizeof(name), ".%s.tmp-%s", e->name, id);
+    SGC_TRY(sgc_path_join(from, output_dir, e->name));
+    SGC_TRY(sgc_path_join(to, output_dir, name));
+    if (rename(from, to) != 0) return sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
+    SGC_TRY(sgc_remove_tree(to));
+    sgc_log_info("%s deleted (save_total_limit)", from);
+done:
+    return st;
+}
+
+sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    int n, n_own = 0;
+    SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
+    for (int i = 0; i < n; i++)
+        if (entries[i].status == SGC_CKPT_COMPLETE && strcmp(entries[i].info.run_id, run_id) == 0) entries[n_own++] = entries[i];
+    int64_t n_surplus = n_own - limit;
+    for (int i = 0; i < n_own - 1 && n_surplus > 0; i++) { /* the newest always stays */
+        if (entries[i].step == keep_step) continue;
+        SGC_TRY(delete_checkpoint(output_dir, &entries[i]));
+        n_surplus--;
+    }
+done:
+    free(entries);
+    return st;
+}
+
+sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    int n;
+    char id[SGC_ID_CHARS + 1], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
+    if (!sgc_path_exists(output_dir)) return SGC_OK;
+    SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
+    sgc_ckpt_new_id(id);
+    for (int i = 0; i < n; i++) {
+        const sgc_ckpt_entry *e = &entries[i];
+        SGC_TRY(sgc_path_join(from, output_dir, e->name));
+        if (e->status == SGC_CKPT_PARTIAL) {
+            SGC_TRY(sgc_remove_tree(from));
+            sgc_log_info("%s removed: a save that did not finish", from);
+        }
+        if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD || e->step <= after_step) continue;
+        if (snprintf(to, sizeof(to), "%s.old-%s", from, id) >= (int)sizeof(to)) {
+            st = sgc_err(SGC_EIO, "the path %.60s... is too long", from);
+            goto done;
+        }
+        if (rename(from, to) != 0) {
+            st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
+            goto done;
+        }
+        sgc_log_info("%s is set aside as %s", from, to);
+    }
+    SGC_TRY(sgc_fsync_path(output_dir));
+done:
+    free(entries);
+    return st;
+}

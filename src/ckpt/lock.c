@@ -1,0 +1,163 @@
+/*
+ * run.lock: one job at a time in an output directory. It names its holder, so that a lock left by a job that was killed is told
+ * from one that is held: by process id and start time on the same host, by the restart count of a job that Slurm requeued.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ckpt/ckpt_impl.h"
+
+typedef struct holder {
+    char job[64], host[128];
+    int64_t restart;      /* SLURM_RESTART_COUNT */
+    int64_t pid, start;   /* start: ticks since boot, 0 if not known */
+} holder;
+
+static struct { char path[SGC_PATH_MAX]; pid_t pid; } held; /* pid 0: no lock is held */
+
+/* Field 22 of /proc/PID/stat; the second may hold blanks and parentheses. */
+static int64_t start_time(int64_t pid)
+{
+    char path[64], line[1024];
+    snprintf(path, sizeof(path), "/proc/%" PRId64 "/stat", pid);
+    FILE *f = fopen(path, "r");
+    if (!f) return 0;
+    size_t n = fread(line, 1, sizeof(line) - 1, f);
+    fclose(f);
+    line[n] = '\0';
+    char *p = strrchr(line, ')');
+    for (int field = 2; p && field < 22; field++) p = strchr(p + 1, ' ');
+    return p ? strtoll(p, NULL, 10) : 0;
+}
+
+static holder myself(void)
+{
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+    holder h = {.pid = getpid(), .start = start_time(getpid()), .restart = restart ? strtoll(restart, NULL, 10) : 0};
+    snprintf(h.job, sizeof(h.job), "%s", job && *job ? job : "-");
+    snprintf(h.host, sizeof(h.host), "%s", sgc_node_name());
+    return h;
+}
+
+static void put_text(const holder *h, sgc_str *text)
+{
+    sgc_str_printf(text, "job %s\nrestart %" PRId64 "\nhost %s\npid %" PRId64 "\nstart %" PRId64 "\n", h->job, h->restart, h->host, h->pid,
+                   h->start);
+}
+
+static bool parse_text(const char *text, holder *h)
+{
+    return sscanf(text, "job %63s restart %" SCNd64 " host %127s pid %" SCNd64 " start %" SCNd64, h->job, &h->restart, h->host, &h->pid,
+                  &h->start) == 5;
+}
+
+static bool is_stale(const holder *h, const holder *me)
+{
+    if (strcmp(h->job, "-") != 0 && strcmp(h->job, me->job) == 0 && me->restart > h->restart) return true;
+    if (strcmp(h->host, me->host) != 0) return false;
+    if (kill((pid_t)h->pid, 0) != 0 && errno == ESRCH) return true;
+    int64_t start = start_time(h->pid);
+    return start && h->start && start != h->start; /* the number was given to another process */
+}
+
+/* Create the lock. *taken is false if there is one. */
+static sgc_status create(const char *path, const holder *me, bool *taken)
+{
+    sgc_status st = SGC_OK;
+    sgc_str text = {0};
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    *taken = fd >= 0;
+    if (fd < 0) return errno == EEXIST ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot create %s", path);
+    put_text(me, &text);
+    st = sgc_pwrite_all(fd, text.text, text.n, 0, path);
+    if (st == SGC_OK && fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    if (st != SGC_OK) unlink(path);
+    sgc_str_free(&text);
+    return st;
+}
+
+/* Remove the stale lock, and not one that another job put in its place meanwhile: move it away and look at what was moved. */
+static sgc_status remove_stale(const char *path, const char *stale_text)
+{
+    sgc_status st = SGC_OK;
+    char id[SGC_ID_CHARS + 1], moved[SGC_PATH_MAX], *text = NULL;
+    size_t n_bytes;
+    sgc_ckpt_new_id(id);
+    if (snprintf(moved, sizeof(moved), "%s.stale-%s", path, id) >= (int)sizeof(moved)) return sgc_err(SGC_EIO, "the path %.60s... is too long", path);
+    if (rename(path, moved) != 0) return errno == ENOENT ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot remove the stale lock %s", path);
+    SGC_TRY(sgc_read_file(moved, &text, &n_bytes));
+    if (strcmp(text, stale_text) != 0 && link(moved, path) != 0)
+        sgc_log_warning("%s, taken by another job this moment, could not be put back: %s", path, strerror(errno));
+done:
+    unlink(moved);
+    free(text);
+    return st;
+}
+
+void sgc_lock_release(void)
+{
+    holder h;
+    char *text = NULL;
+    size_t n_bytes;
+    if (!held.pid || held.pid != getpid()) return; /* a forked child ends too */
+    held.pid = 0;
+    if (!sgc_path_exists(held.path)) return;
+    if (sgc_read_file(held.path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(held.path);
+    free(text);
+}
+
+sgc_status sgc_lock_take(const char *output_dir)
+{
+    sgc_status st = SGC_OK;
+    static bool is_registered;
+    const holder me = myself();
+    char path[SGC_PATH_MAX], *text = NULL;
+    bool taken = false;
+    SGC_TRY(sgc_path_join(path, output_dir, "run.lock"));
+    SGC_TRY(sgc_make_dirs(output_dir));
+    for (int attempt = 0; attempt < 3 && !taken; attempt++) {
+        holder h;
+        size_t n_bytes;
+        SGC_TRY(create(path, &me, &taken));
+        if (taken) break;
+        free(text);
+        text = NULL;
+        if (sgc_read_file(path, &text, &n_bytes) != SGC_OK) {
+            if (!sgc_path_exists(path)) { /* released this moment */
+                sgc_err_clear();
+                continue;
+            }
+            st = SGC_EIO;
+            goto done;
+        }
+        if (!parse_text(text, &h)) {
+            st = sgc_err(SGC_ECONFIG, "%s does not say whose it is; if no job runs in %s, remove it", path, output_dir);
+            goto done;
+        }
+        if (!is_stale(&h, &me)) {
+            st = sgc_err(SGC_ECONFIG, "another job runs in %s: job id %s, host %s, pid %" PRId64 " (%s); choose another output_dir, or remove "
+                         "that file if the job is dead", output_dir, h.job, h.host, h.pid, path);
+            goto done;
+        }
+        sgc_log_warning("%s is stale: its job (id %s, host %s, pid %" PRId64 ") is dead; taken over", path, h.job, h.host, h.pid);
+        SGC_TRY(remove_stale(path, text));
+    }
+    if (!taken) {
+        st = sgc_err(SGC_ECONFIG, "other jobs are starting in %s: %s changes hands", output_dir, path);
+        goto done;
+    }
+    strcpy(held.path, path);
+    held.pid = getpid();
+    if (!is_registered) atexit(sgc_lock_release);
+    is_registered = true;
+done:
+    free(text);
+    return st;
+}

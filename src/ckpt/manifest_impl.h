@@ -1,0 +1,83 @@
+/*
+ * The manifest: what the raw bytes of a checkpoint must be. HDF5 reads a missing shard as fill values and crashes on some damaged
+ * bytes, so every file is checked against the manifest before, or while, it is used. A text of lines, each ended by one newline:
+ *
+ *   stagecoach checkpoint manifest
+ *   version 1
+ *   id 0123456789abcdef             of the checkpoint; also the first part of dataset paths in shards
+ *   step 500
+ *   world_size 2                    number of shard files
+ *   block_size 1048576              bytes under one hash
+ *   file 7216 checkpoint.h5         bytes, path; then the XXH3 (64 bits) of each block
+ *   hash 7b3c0e0d4f0f1a2b
+ *   file 2048 config.cfg
+ *   hash ...
+ *   file 8390656 shards/shard-00000-of-00002.h5
+ *   hash ...                        9 lines
+ *   data 2048 1048576 model embedding                 offset in bytes, float32 elements, slot, unit
+ *   data 4196352 524288 optimizer/exp_avg embedding
+ *   file 8390656 shards/shard-00001-of-00002.h5
+ *   ...
+ *   end 9a0d...                     XXH3 of all lines above
+ *
+ * Files stand in this order, and only these. The first two lines and the last keep their meaning in later versions.
+ */
+#ifndef SGC_CKPT_MANIFEST_IMPL_H
+#define SGC_CKPT_MANIFEST_IMPL_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/util.h"
+#include "ckpt/ckpt.h"
+
+#define SGC_CKPT_VERSION 1
+#define SGC_MANIFEST_NAME "manifest"
+
+enum { SGC_FILE_INDEX, SGC_FILE_CONFIG, SGC_FILE_SHARDS }; /* files of a manifest; shard r is SGC_FILE_SHARDS + r */
+
+typedef struct sgc_manifest_data { /* one dataset of a shard */
+    char unit[64];
+    sgc_slot slot;
+    int64_t offset; /* bytes    */
+    int64_t n;      /* elements */
+} sgc_manifest_data;
+
+typedef struct sgc_manifest_file {
+    int64_t n_bytes, n_blocks;
+    uint64_t *hash;           /* owned: [n_blocks] */
+    int n_data;
+    sgc_manifest_data *data;  /* owned: [n_data]   */
+} sgc_manifest_file;
+
+typedef struct sgc_manifest {
+    char id[SGC_ID_CHARS + 1];
+    int64_t step, block_size;
+    int world_size;
+    int n_files;
+    sgc_manifest_file *files; /* owned: [n_files]  */
+} sgc_manifest;
+
+/* Path of a file inside the checkpoint's directory. */
+void sgc_manifest_path(char path[64], int file, int world_size);
+
+/* Writing: the lines in their order, appended to the text. */
+void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int64_t block_size);
+/* Reads the finished file DIRECTORY/path_of(file) back and appends its size and hashes. SGC_EIO. */
+sgc_status sgc_manifest_put_file(sgc_str *text, const char *directory, int file, int world_size, int64_t block_size);
+void sgc_manifest_put_data(sgc_str *text, int64_t offset, int64_t n, sgc_slot slot, const char *unit);
+void sgc_manifest_put_end(sgc_str *text);
+
+/**
+ * Read a manifest. Any text is allowed as input.
+ * @param m     [out] owned by the caller: sgc_manifest_free, also after an error.
+ * @param path  for messages.
+ * @return SGC_ECKPT: the hash does not fit, another version, or what is wrong in which line.
+ */
+sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes, const char *path);
+void sgc_manifest_free(sgc_manifest *m);
+
+/* NULL if the shard has no such dataset. */
+const sgc_manifest_data *sgc_manifest_find(const sgc_manifest *m, int shard, sgc_slot slot, const char *unit);
+
+#endif

@@ -1,0 +1,251 @@
+/* Reading: metadata once and checked before HDF5 sees it; tensors by raw offsets of the manifest, block by checked block. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "ckpt/ckpt_impl.h"
+
+static sgc_status file_path(const sgc_ckpt *c, int file, char path[SGC_PATH_MAX])
+{
+    char name[64];
+    sgc_manifest_path(name, file, c->manifest.world_size);
+    return sgc_path_join(path, c->path, name);
+}
+
+/* Size and presence of a file. */
+static sgc_status check_size(const char *path, int64_t n_bytes)
+{
+    struct stat status;
+    if (stat(path, &status) != 0) return sgc_err_errno(SGC_ECKPT, "%s of the checkpoint cannot be read", path);
+    if (!S_ISREG(status.st_mode)) return sgc_err(SGC_ECKPT, "%s of the checkpoint is no file", path);
+    if (status.st_size != n_bytes)
+        return sgc_err(SGC_ECKPT, "%s has %" PRId64 " bytes, the manifest says %" PRId64 ": it is damaged or of another checkpoint", path,
+                       (int64_t)status.st_size, n_bytes);
+    return SGC_OK;
+}
+
+/* A whole small file; its bytes fit the manifest. */
+static sgc_status read_checked(const sgc_ckpt *c, int file, char **bytes, size_t *n_bytes)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX];
+    const sgc_manifest_file *f = &c->manifest.files[file];
+    int64_t block_size = c->manifest.block_size;
+    *bytes = NULL;
+    SGC_TRY(file_path(c, file, path));
+    SGC_TRY(check_size(path, f->n_bytes));
+    SGC_TRY(sgc_read_file(path, bytes, n_bytes));
+    bool fits = (int64_t)*n_bytes == f->n_bytes;
+    for (int64_t k = 0; fits && k < f->n_blocks; k++) {
+        int64_t n = f->n_bytes - k * block_size < block_size ? f->n_bytes - k * block_size : block_size;
+        fits = sgc_hash64(*bytes + k * block_size, (size_t)n) == f->hash[k];
+    }
+    if (!fits) st = sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: it does not fit its hash in the manifest", path);
+done:
+    if (st != SGC_OK) {
+        free(*bytes);
+        *bytes = NULL;
+    }
+    return st;
+}
+
+static sgc_status new_ckpt(sgc_ckpt **c, const char *path)
+{
+    *c = calloc(1, sizeof(**c));
+    if (!*c) return sgc_err(SGC_ENOMEM, "no memory to open %s", path);
+    (*c)->fd = (*c)->open_shard = (*c)->block_shard = -1;
+    if (snprintf((*c)->path, SGC_PATH_MAX, "%s", path) < SGC_PATH_MAX) return SGC_OK;
+    return sgc_err(SGC_ECKPT, "the path %.60s... is too long", path);
+}
+
+static sgc_status read_manifest(sgc_ckpt *c)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX];
+    if (!sgc_path_exists(c->path)) return sgc_err(SGC_ECKPT, "there is no checkpoint %s", c->path);
+    SGC_TRY(sgc_path_join(path, c->path, SGC_MANIFEST_NAME));
+    if (!sgc_path_exists(path)) return sgc_err(SGC_ECKPT, "%s is no complete checkpoint: it has no manifest", c->path);
+    SGC_TRY(sgc_read_file(path, &c->manifest_text, &c->n_manifest_bytes));
+    SGC_TRY(sgc_manifest_parse(&c->manifest, c->manifest_text, c->n_manifest_bytes, path));
+done:
+    return st;
+}
+
+sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
+{
+    sgc_status st = SGC_OK;
+    char *index = NULL, name[SGC_PATH_MAX];
+    size_t n_index_bytes, n_config_bytes;
+    SGC_TRY(new_ckpt(out, path));
+    sgc_ckpt *c = *out;
+    SGC_TRY(read_manifest(c));
+    SGC_TRY(read_checked(c, SGC_FILE_CONFIG, &c->config_text, &n_config_bytes));
+    SGC_TRY(read_checked(c, SGC_FILE_INDEX, &index, &n_index_bytes));
+    SGC_TRY(file_path(c, SGC_FILE_INDEX, name));
+    SGC_TRY(sgc_index_read(index, n_index_bytes, name, &c->info, &c->state));
+    if (strcmp(c->info.id, c->manifest.id) != 0 || c->info.world_size != c->manifest.world_size || c->info.step != c->manifest.step) {
+        st = sgc_err(SGC_ECKPT, "%s and the manifest beside it are of different checkpoints", name);
+        goto done;
+    }
+    for (int r = 0; r < c->manifest.world_size; r++) {
+        SGC_TRY(file_path(c, SGC_FILE_SHARDS + r, name));
+        SGC_TRY(check_size(name, c->manifest.files[SGC_FILE_SHARDS + r].n_bytes));
+    }
+done:
+    free(index);
+    if (st != SGC_OK) {
+        sgc_ckpt_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+/* What rank 0 sends: this, then the manifest, then the configuration, without NULs at their ends. */
+typedef struct package { sgc_ckpt_info info; sgc_run_state state; int64_t n_manifest_bytes, n_config_bytes; } package;
+
+static sgc_status pack(const sgc_ckpt *c, char **bytes, int64_t *n_bytes)
+{
+    package p = {.info = c->info, .state = c->state, .n_manifest_bytes = (int64_t)c->n_manifest_bytes,
+                 .n_config_bytes = (int64_t)strlen(c->config_text)};
+    *n_bytes = (int64_t)sizeof(p) + p.n_manifest_bytes + p.n_config_bytes;
+    if (!(*bytes = malloc((size_t)*n_bytes))) return sgc_err(SGC_ENOMEM, "no memory to send the manifest of %s", c->path);
+    memcpy(*bytes, &p, sizeof(p));
+    memcpy(*bytes + sizeof(p), c->manifest_text, c->n_manifest_bytes);
+    memcpy(*bytes + sizeof(p) + c->n_manifest_bytes, c->config_text, (size_t)p.n_config_bytes);
+    return SGC_OK;
+}
+
+static sgc_status unpack(sgc_ckpt *c, const char *bytes)
+{
+    package p;
+    memcpy(&p, bytes, sizeof(p));
+    bytes += sizeof(p);
+    c->info = p.info;
+    c->state = p.state;
+    if (!(c->config_text = strndup(bytes + p.n_manifest_bytes, (size_t)p.n_config_bytes)))
+        return sgc_err(SGC_ENOMEM, "no memory for the configuration in %s", c->path);
+    return sgc_manifest_parse(&c->manifest, bytes, (size_t)p.n_manifest_bytes, c->path);
+}
+
+sgc_status sgc_ckpt_open(sgc_ckpt **out, const char *path, sgc_group *group)
+{
+    sgc_status st = SGC_OK;
+    bool is_root = sgc_group_rank(group) == 0;
+    char *bytes = NULL;
+    int64_t n_bytes = 0;
+    *out = NULL;
+    if (is_root && (st = sgc_ckpt_open_local(out, path)) == SGC_OK) st = pack(*out, &bytes, &n_bytes);
+    if (!is_root) st = new_ckpt(out, path);
+    SGC_AGREE(group);
+    SGC_TRY(sgc_bcast_bytes(group, &n_bytes, sizeof(n_bytes), 0));
+    if (!is_root && !(bytes = malloc((size_t)n_bytes))) st = sgc_err(SGC_ENOMEM, "no memory for the manifest of %s", path);
+    SGC_AGREE(group);
+    SGC_TRY(sgc_bcast_bytes(group, bytes, n_bytes, 0));
+    if (!is_root) st = unpack(*out, bytes);
+    SGC_AGREE(group);
+done:
+    free(bytes);
+    if (st != SGC_OK) {
+        sgc_ckpt_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void sgc_ckpt_close(sgc_ckpt *c)
+{
+    if (!c) return;
+    if (c->fd >= 0) close(c->fd);
+    sgc_mem_free(c->block);
+    sgc_manifest_free(&c->manifest);
+    free(c->manifest_text);
+    free(c->config_text);
+    free(c);
+}
+
+const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c) { return &c->info; }
+const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c) { return &c->state; }
+const char *sgc_ckpt_config_text(const sgc_ckpt *c) { return c->config_text; }
+
+/* One shard is open at a time: a rank reads them in order. */
+static sgc_status open_shard(sgc_ckpt *c, int shard, char path[SGC_PATH_MAX])
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(file_path(c, SGC_FILE_SHARDS + shard, path));
+    if (c->open_shard == shard) return SGC_OK;
+    if (c->fd >= 0) close(c->fd);
+    c->open_shard = -1;
+    SGC_TRY(check_size(path, c->manifest.files[SGC_FILE_SHARDS + shard].n_bytes));
+    if ((c->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) return sgc_err_errno(SGC_ECKPT, "%s of the checkpoint cannot be read", path);
+    c->open_shard = shard;
+done:
+    return st;
+}
+
+/* Bring a block of a shard into the buffer, checked. unit and slot: for the message. */
+static sgc_status load_block(sgc_ckpt *c, int shard, int64_t number, const sgc_manifest_data *data)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX];
+    const sgc_manifest_file *f = &c->manifest.files[SGC_FILE_SHARDS + shard];
+    int64_t first = number * c->manifest.block_size;
+    int64_t n = f->n_bytes - first < c->manifest.block_size ? f->n_bytes - first : c->manifest.block_size;
+    if (c->block_shard == shard && c->block_number == number) return SGC_OK;
+    if (!c->block && !(c->block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)c->manifest.block_size))) return SGC_ENOMEM;
+    c->block_shard = -1;
+    SGC_TRY(open_shard(c, shard, path));
+    SGC_TRY(sgc_pread_all(c->fd, c->block, (size_t)n, first, path));
+    if (sgc_hash64(c->block, (size_t)n) != f->hash[number])
+        return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold part of %s of unit %s, do not fit "
+                       "their hash in the manifest", path, first, first + n - 1, sgc_slot_path[data->slot], data->unit);
+    c->block_shard = shard;
+    c->block_number = number;
+done:
+    return st;
+}
+
+/* n elements of a shard's dataset, from element `first` of it. */
+static sgc_status read_shard(sgc_ckpt *c, int shard, const sgc_manifest_data *data, int64_t first, int64_t n, float *out)
+{
+    sgc_status st = SGC_OK;
+    int64_t block_size = c->manifest.block_size;
+    int64_t next = data->offset + first * (int64_t)sizeof(float), end = next + n * (int64_t)sizeof(float);
+    char *to = (char *)out;
+    while (next < end) {
+        int64_t block = next / block_size, stop = (block + 1) * block_size < end ? (block + 1) * block_size : end;
+        SGC_TRY(load_block(c, shard, block, data));
+        memcpy(to, c->block + (next - block * block_size), (size_t)(stop - next));
+        to += stop - next;
+        next = stop;
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64_t first, int64_t n, float *out)
+{
+    sgc_status st = SGC_OK;
+    int64_t end = first + n < unit->n ? first + n : unit->n, next = first;
+    const sgc_manifest_data *data = sgc_manifest_find(&c->manifest, 0, slot, unit->name);
+    if (!data)
+        return sgc_err(SGC_ECKPT, "%s has no %s of unit %s: it is a checkpoint of another model", c->path, sgc_slot_path[slot], unit->name);
+    int64_t n_shard = data->n;
+    if (n_shard != sgc_flat_make(unit->n, c->manifest.world_size).n_shard)
+        return sgc_err(SGC_ECKPT, "%s holds %" PRId64 " x %d elements of unit %s, which do not fit its %" PRId64 ": it is a checkpoint of another model",
+                       c->path, n_shard, c->manifest.world_size, unit->name, unit->n);
+    while (next < end) {
+        int shard = (int)(next / n_shard);
+        int64_t in_shard = next - shard * n_shard, n_here = n_shard - in_shard < end - next ? n_shard - in_shard : end - next;
+        data = sgc_manifest_find(&c->manifest, shard, slot, unit->name);
+        SGC_TRY(read_shard(c, shard, data, in_shard, n_here, out + (next - first)));
+        next += n_here;
+    }
+    int64_t n_read = next - first; /* the rest is padding */
+    memset(out + n_read, 0, (size_t)(n - n_read) * sizeof(float));
+done:
+    return st;
+}
