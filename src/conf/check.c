@@ -1,0 +1,81 @@
+/* What single values cannot tell: settings that do not go together. */
+#include <math.h>
+#include <string.h>
+
+#include "conf/option_impl.h"
+
+typedef struct checker {
+    const sgc_config *c;
+    sgc_problems *problems;
+} checker;
+
+/* A row as its user gave it: "conf/x.cfg:12: training.max_steps = 0", "--max_steps 0", "training.max_steps = -1 (default)". */
+static void print_place(const sgc_config *c, int row, sgc_str *out)
+{
+    const sgc_option *o = &sgc_options[row];
+    sgc_str value = {0};
+    if (c->origins->kind[row] == SGC_FROM_COMMAND_LINE) {
+        sgc_value_plain(o, sgc_option_get(c, row), &value);
+        sgc_str_printf(out, "--%s %s", strcmp(o->group, "training") == 0 ? o->key : o->name, value.text);
+    } else {
+        const char *origin = c->origins->text[row];
+        sgc_value_quoted(o, sgc_option_get(c, row), &value);
+        if (origin != NULL) sgc_str_printf(out, "%s: ", origin);
+        sgc_str_printf(out, "%s = %s%s", o->name, value.text, origin == NULL ? " (default)" : "");
+    }
+    sgc_str_free(&value);
+}
+
+/* Two settings that exclude each other (the same row twice: one that excludes itself), shown at the one that was given last.
+ * Nothing is said when either was found wrong before. */
+static void conflict(checker *k, int row, int other, const char *message)
+{
+    if (k->problems->is_bad[row] || k->problems->is_bad[other]) return;
+    sgc_str where = {0}, with = {0};
+    bool other_is_later = k->c->origins->kind[other] > k->c->origins->kind[row];
+    print_place(k->c, other_is_later ? other : row, &where);
+    print_place(k->c, other_is_later ? row : other, &with);
+    if (row == other) sgc_problem(k->problems, row, where.text, "%s", message);
+    else sgc_problem(k->problems, -1, where.text, "conflicts with %s; %s", with.text, message);
+    sgc_str_free(&where);
+    sgc_str_free(&with);
+}
+
+/* An interval in updates: below 1 a share of all updates, else whole. */
+static void check_interval(checker *k, int row)
+{
+    sgc_value v = sgc_option_get(k->c, row);
+    if (!v.is_none && v.f >= 1 && v.f != floor(v.f)) conflict(k, row, row, "write a whole number of updates, or a share of all updates below 1");
+}
+
+static void check_evaluation(checker *k)
+{
+    const sgc_training_options *t = &k->c->training;
+    bool has_interval = t->has_eval_steps && t->eval_steps > 0;
+    if (t->evaluation_strategy == SGC_STRATEGY_STEPS && !has_interval && t->logging_steps == 0)
+        conflict(k, SGC_ROW_training_evaluation_strategy, SGC_ROW_training_logging_steps, "write eval_steps or logging_steps above 0");
+    if (t->evaluation_strategy != SGC_STRATEGY_NO && k->c->data.validation_file == NULL && k->c->data.validation_split_percentage == 0)
+        conflict(k, SGC_ROW_training_evaluation_strategy, SGC_ROW_data_validation_split_percentage,
+                 "there is nothing to evaluate: write data.validation_file, or data.validation_split_percentage above 0");
+    if (t->lr_scheduler_type == SGC_SCHEDULE_REDUCE_LR_ON_PLATEAU && t->evaluation_strategy == SGC_STRATEGY_NO)
+        conflict(k, SGC_ROW_training_lr_scheduler_type, SGC_ROW_training_evaluation_strategy,
+                 "the learning rate follows the evaluation loss: write evaluation_strategy steps or epoch");
+}
+
+void sgc_config_check(const sgc_config *c, sgc_problems *p)
+{
+    const sgc_training_options *t = &c->training;
+    checker k = {.c = c, .problems = p};
+    if (t->max_steps == 0)
+        conflict(&k, SGC_ROW_training_max_steps, SGC_ROW_training_max_steps, "write the number of updates, or -1 for num_train_epochs to decide");
+    if (t->logging_strategy == SGC_STRATEGY_STEPS && t->logging_steps == 0)
+        conflict(&k, SGC_ROW_training_logging_steps, SGC_ROW_training_logging_strategy, "write logging_steps above 0, or logging_strategy no");
+    check_interval(&k, SGC_ROW_training_logging_steps);
+    check_interval(&k, SGC_ROW_training_save_steps);
+    check_interval(&k, SGC_ROW_training_eval_steps);
+    check_evaluation(&k);
+    if (t->lr_scheduler_type == SGC_SCHEDULE_POLYNOMIAL && t->learning_rate <= 1e-7)
+        conflict(&k, SGC_ROW_training_learning_rate, SGC_ROW_training_lr_scheduler_type, "this schedule ends at 1e-07: write a larger learning_rate");
+    if (c->data.block_size > c->model.n_positions)
+        conflict(&k, SGC_ROW_data_block_size, SGC_ROW_model_n_positions, "write a block_size of at most n_positions");
+}
