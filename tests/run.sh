@@ -89,7 +89,8 @@ packages="strace valgrind python3-h5py"
 # shellcheck disable=SC2086  # a list of words
 step "Packages" jobscripts/install-deps.sh $packages
 step "Configuring in build/" configured "$build"
-step "Compiling in build/" make -C "$build" -j2 all test-programs
+step "Compiling in build/" make -C "$build" -j2 all
+step "Compiling the tests" make -C "$build" -j2 test-programs
 tests=$(make -s --no-print-directory -C "$build" list-tests)
 for test in $tests; do
     case $test in

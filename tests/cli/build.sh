@@ -37,7 +37,8 @@ uninstall_removes_everything() {
 compiles_cleanly() {
     local source=$1 directory=$2; shift 2
     mkdir -p "$directory" && cd "$directory" || return 1
-    "$source/configure" "$@" && make -j2 all test-programs >make.log 2>&1 || { tail -n 30 make.log; return 1; }
+    "$source/configure" "$@" || return 1
+    { make -j2 all && make -j2 test-programs; } >make.log 2>&1 || { tail -n 30 make.log; return 1; }
     ! grep -A 5 'warning:' make.log
 }
 
