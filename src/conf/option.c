@@ -88,8 +88,9 @@ int sgc_option_nearest(const char *group, const char *key)
             if (sgc_option_is_near(name, distance) && (best < 0 || distance < best_distance)) best = row, best_distance = distance;
         }
     }
-    for (int row = 0; row < SGC_N_OPTIONS && best < 0 && strlen(name) >= 5; row++)
-        if (strstr(sgc_options[row].key, name) != NULL) best = row; /* batch_size: per_device_train_batch_size */
+    if (best >= 0 && best_distance <= 2) return best;
+    for (int row = 0; row < SGC_N_OPTIONS && strlen(name) >= 5; row++)
+        if (strstr(sgc_options[row].key, name) != NULL) return row; /* batch_size: per_device_train_batch_size */
     return best;
 }
 

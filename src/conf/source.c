@@ -131,7 +131,7 @@ static void take_number(reader *r)
     }
     size_t n = (size_t)(p - r->p);
     if (!is_float && *p == 'L') is_long = true, p += p[1] == 'L' ? 2 : 1;
-    if (!is_float) {
+    if (!is_float && r->name[0] != '\0') {
         char *digits = must(strndup(r->p, n));
         errno = 0;
         long long value = strtoll(digits, NULL, is_hex ? 16 : 10);
