@@ -1,0 +1,125 @@
+/* The eval command: sgc_evaluate. */
+#include <math.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "ckpt/ckpt.h"
+#include "train/evaluator_impl.h"
+#include "train/fit_impl.h"
+#include "train/json_impl.h"
+#include "train/setup_impl.h"
+#include "train/train.h"
+
+typedef struct evaluation_job {
+    sgc_world *world;        /* borrowed                                        */
+    sgc_config *config;      /* borrowed                                        */
+    char path[SGC_PATH_MAX]; /* of the checkpoint                               */
+    sgc_ckpt *ckpt;
+    int64_t step;
+    sgc_dataset data;
+    sgc_device device;
+    bool has_device;
+    sgc_model *model;
+    sgc_zero *engine;
+    sgc_evaluator evaluator;
+    void *arena;
+} evaluation_job;
+
+/* resume_from_checkpoint names the weights; without it, model.init_from does. */
+static sgc_status choose_local(evaluation_job *j)
+{
+    sgc_status st = SGC_OK;
+    const char *how = j->config->training.resume_from_checkpoint, *dir = j->config->training.output_dir;
+    if (!how || strcmp(how, "false") == 0) how = j->config->model.init_from;
+    if (!how) return sgc_err(SGC_ECONFIG, "eval needs the weights to evaluate: --resume_from_checkpoint PATH, or latest");
+    if (strcmp(how, "latest") == 0 || strcmp(how, "true") == 0 || strcmp(how, "auto") == 0) {
+        if (!dir) return sgc_err(SGC_ECONFIG, "output_dir is not set, so there is no latest checkpoint: name one with --resume_from_checkpoint PATH");
+        SGC_TRY(sgc_ckpt_latest(dir, j->path));
+        if (!j->path[0]) st = sgc_err(SGC_ECKPT, "there is no complete checkpoint in %s", dir);
+    } else if ((size_t)snprintf(j->path, sizeof(j->path), "%s", how) >= sizeof(j->path)) {
+        st = sgc_err(SGC_ECONFIG, "resume_from_checkpoint: the path is too long");
+    }
+done:
+    return st;
+}
+
+static sgc_status prepare_local(evaluation_job *j)
+{
+    sgc_status st = SGC_OK;
+    const sgc_config *c = j->config;
+    SGC_TRY(sgc_model_make(&j->model, &c->model, j->data.vocab_size));
+    SGC_TRY(sgc_device_open(&j->device, sgc_device_name(c), c->training.full_determinism));
+    j->has_device = true;
+    SGC_TRY(sgc_evaluator_make(&j->evaluator, j->model, &j->device, j->world->all, &j->data.validation, c->training.per_device_eval_batch_size));
+    if (!(j->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
+    sgc_graph_bind_arena(j->evaluator.graph, j->arena);
+done:
+    return st;
+}
+
+static sgc_status report_local(const evaluation_job *j, const sgc_evaluation *e)
+{
+    sgc_status st = SGC_OK;
+    double perplexity = sgc_perplexity(e->loss);
+    char path[SGC_PATH_MAX];
+    printf("***** eval metrics *****\n");
+    printf("  checkpoint               = %s\n", j->path);
+    printf("  eval_loss                = %.4f\n", e->loss);
+    printf("  eval_perplexity          = %.4f\n", perplexity);
+    printf("  eval_runtime             = %.2f s\n", e->runtime_s);
+    printf("  eval_samples             = %lld\n", (long long)e->n_samples);
+    printf("  eval_samples_per_second  = %.2f\n", (double)e->n_samples / e->runtime_s);
+    printf("  eval_tokens              = %lld\n", (long long)e->n_tokens);
+    if (fflush(stdout) != 0) return sgc_err_errno(SGC_EIO, "the results cannot be written to standard output");
+    if (!j->config->training.output_dir) return SGC_OK;
+    SGC_TRY(sgc_make_dirs(j->config->training.output_dir));
+    SGC_TRY(sgc_path_join(path, j->config->training.output_dir, "eval_results.json"));
+    json_t *out = json_object();
+    json_object_set_new(out, "checkpoint", json_string(j->path));
+    json_object_set_new(out, "step", json_integer(j->step));
+    json_object_set_new(out, "eval_loss", sgc_json_number(e->loss));
+    json_object_set_new(out, "eval_perplexity", sgc_json_number(perplexity));
+    json_object_set_new(out, "eval_runtime", sgc_json_number(e->runtime_s));
+    json_object_set_new(out, "eval_samples", json_integer(e->n_samples));
+    json_object_set_new(out, "eval_samples_per_second", sgc_json_number((double)e->n_samples / e->runtime_s));
+    json_object_set_new(out, "eval_tokens", json_integer(e->n_tokens));
+    SGC_TRY(sgc_json_write(out, path));
+done:
+    return st;
+}
+
+sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
+{
+    sgc_status st = SGC_OK;
+    evaluation_job j = {.world = w, .config = c};
+    sgc_evaluation result;
+    if (w->rank == 0) st = choose_local(&j);
+    SGC_AGREE(w->all);
+    SGC_TRY(sgc_bcast_bytes(w->all, j.path, sizeof(j.path), 0));
+    SGC_TRY(sgc_dataset_open(&j.data, w, c, false));
+    st = sgc_fix_vocabulary(c, &j.data);
+    SGC_AGREE(w->all);
+    SGC_TRY(sgc_ckpt_open(&j.ckpt, j.path, w->all));
+    SGC_TRY(sgc_fit_check(w, c, j.path, false));
+    j.step = sgc_ckpt_get_info(j.ckpt)->step;
+    st = prepare_local(&j);
+    SGC_AGREE(w->all);
+    sgc_zero_spec spec = {.stage = (int)c->zero.stage, .prefetch_units = (int)c->zero.prefetch_units, .inference = true};
+    SGC_TRY(sgc_zero_make(&j.engine, j.model, &j.device, w->all, &spec));
+    j.evaluator.engine = j.engine;
+    SGC_TRY(sgc_ckpt_load(j.ckpt, j.engine, j.model, true, w->all));
+    SGC_TRY(sgc_log_flush(w->all));
+    st = sgc_evaluator_run(&j.evaluator, &result);
+    if (st != SGC_OK) sgc_abort_job(w, "evaluation");
+    if (w->rank == 0) st = report_local(&j, &result);
+    SGC_AGREE(w->all);
+done:
+    sgc_ckpt_close(j.ckpt);
+    sgc_zero_free(j.engine);
+    sgc_evaluator_free(&j.evaluator);
+    sgc_mem_free(j.arena);
+    if (j.has_device) sgc_device_close(&j.device);
+    sgc_model_free(j.model);
+    sgc_dataset_close(&j.data);
+    return st;
+}

@@ -1,0 +1,147 @@
+/* The generate command: sgc_generate. Every rank computes the same text, rank 0 prints it. */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "ckpt/ckpt.h"
+#include "data/data.h"
+#include "train/choice_impl.h"
+#include "train/setup_impl.h"
+#include "train/train.h"
+
+#define CHUNK 32 /* positions of the prompt that go through the model together */
+
+typedef struct generator {
+    sgc_world *world;        /* borrowed                                                   */
+    const sgc_generate_options *o; /* borrowed                                             */
+    sgc_config config;       /* of the checkpoint                                          */
+    sgc_ckpt *ckpt;
+    const sgc_tokenizer *tokenizer;
+    sgc_device device;
+    bool has_device;
+    sgc_model *model;
+    sgc_zero *engine;
+    sgc_graph *chunk, *single; /* CHUNK positions, one position; they share arena and cache */
+    void *arena;
+    int64_t capacity;        /* positions of the cache                                     */
+    int32_t *prompt;         /* owned                                                      */
+    int64_t n_prompt;
+    int32_t *scratch;        /* [V]                                                        */
+} generator;
+
+static sgc_status check_prompt(generator *g)
+{
+    int64_t limit = g->config.model.n_positions;
+    if (g->n_prompt < 1) return sgc_err(SGC_ECONFIG, "the prompt is empty: give at least one character by --prompt, --prompt_file or standard input");
+    if (g->n_prompt > limit)
+        return sgc_err(SGC_ECONFIG, "the prompt has %lld tokens, more than the %lld positions (n_positions) that the model sees: shorten it",
+                       (long long)g->n_prompt, (long long)limit);
+    int64_t wanted = g->n_prompt + g->o->max_new_tokens - 1; /* the last token is not fed back */
+    g->capacity = wanted < limit ? wanted : limit;
+    if (wanted > limit)
+        sgc_log_warning("the text ends after %lld of %lld new tokens: the model sees at most %lld positions (n_positions)",
+                        (long long)(limit - g->n_prompt + 1), (long long)g->o->max_new_tokens, (long long)limit);
+    return SGC_OK;
+}
+
+static sgc_status prepare_local(generator *g)
+{
+    sgc_status st = SGC_OK;
+    sgc_graph_spec spec = {.mode = SGC_DECODE, .B = 1, .T = CHUNK};
+    g->tokenizer = sgc_tokenizer_at((int)g->config.data.tokenizer);
+    SGC_TRY(g->tokenizer->encode(g->tokenizer, g->o->prompt, g->o->prompt_bytes, &g->prompt, &g->n_prompt));
+    SGC_TRY(check_prompt(g));
+    spec.capacity = g->capacity;
+    SGC_TRY(sgc_model_make(&g->model, &g->config.model, g->tokenizer->vocab_size));
+    SGC_TRY(sgc_device_open(&g->device, sgc_device_name(&g->config), g->config.training.full_determinism));
+    g->has_device = true;
+    SGC_TRY(sgc_graph_build(&g->chunk, g->model, &g->device, &spec));
+    spec.T = 1;
+    SGC_TRY(sgc_graph_build(&g->single, g->model, &g->device, &spec));
+    size_t a = sgc_graph_arena_bytes(g->chunk), b = sgc_graph_arena_bytes(g->single);
+    g->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, a > b ? a : b);
+    g->scratch = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->model->options.vocab_size * sizeof(*g->scratch));
+    if (!g->arena || !g->scratch) return SGC_ENOMEM;
+    sgc_graph_bind_arena(g->chunk, g->arena);
+    sgc_graph_bind_arena(g->single, g->arena);
+done:
+    return st;
+}
+
+/* Feed n tokens at a position; *logits: of the last one. */
+static sgc_status feed(generator *g, const int32_t *tokens, int64_t n, int64_t position, const float **logits)
+{
+    sgc_status st = SGC_OK;
+    int64_t V = g->model->options.vocab_size;
+    for (int64_t done_n = 0, step; done_n < n; done_n += step) {
+        step = n - done_n >= CHUNK ? CHUNK : 1;
+        sgc_graph *graph = step == 1 ? g->single : g->chunk;
+        sgc_batch batch = {.tokens = tokens + done_n, .position = position + done_n};
+        sgc_graph_bind_batch(graph, &batch);
+        SGC_TRY(sgc_zero_forward(g->engine, graph));
+        *logits = (const float *)sgc_graph_logits(graph) + (step - 1) * V;
+    }
+done:
+    return st;
+}
+
+static sgc_status print(const generator *g, const char *text, size_t bytes)
+{
+    if (g->world->rank != 0) return SGC_OK;
+    if (fwrite(text, 1, bytes, stdout) != bytes || fflush(stdout) != 0) return sgc_err_errno(SGC_EIO, "the text cannot be written to standard output");
+    return SGC_OK;
+}
+
+/* Local: at stage 0 a forward pass sends nothing. */
+static sgc_status generate_local(generator *g)
+{
+    sgc_status st = SGC_OK;
+    sgc_choice_rule rule = {g->o->temperature, g->o->top_k, g->o->top_p};
+    const float *logits = NULL;
+    sgc_str text = {0};
+    int32_t next;
+    SGC_TRY(print(g, g->o->prompt, g->o->prompt_bytes));
+    SGC_TRY(feed(g, g->prompt, g->n_prompt, 0, &logits));
+    for (int64_t i = 0, position = g->n_prompt; i < g->o->max_new_tokens; i++, position++) {
+        next = sgc_choose(logits, g->tokenizer->vocab_size, &rule, sgc_choice_uniform(g->o->seed, position), g->scratch);
+        if (next == g->o->eos_token_id) break;
+        text.n = 0;
+        SGC_TRY(g->tokenizer->decode(g->tokenizer, next, &text));
+        SGC_TRY(print(g, text.text, text.n));
+        if (i + 1 == g->o->max_new_tokens || position >= g->capacity) break;
+        SGC_TRY(feed(g, &next, 1, position, &logits));
+    }
+    SGC_TRY(print(g, "\n", 1));
+done:
+    sgc_str_free(&text);
+    return st;
+}
+
+sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate_options *o)
+{
+    sgc_status st = SGC_OK;
+    generator g = {.world = w, .o = o};
+    char path[SGC_PATH_MAX];
+    SGC_TRY(sgc_ckpt_open(&g.ckpt, checkpoint, w->all));
+    if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
+    SGC_AGREE(w->all);
+    SGC_TRY(sgc_read_config(w, &g.config, path, 0, NULL));
+    st = prepare_local(&g);
+    SGC_AGREE(w->all);
+    sgc_zero_spec spec = {.inference = true};
+    SGC_TRY(sgc_zero_make(&g.engine, g.model, &g.device, w->all, &spec));
+    SGC_TRY(sgc_ckpt_load(g.ckpt, g.engine, g.model, true, w->all));
+    st = generate_local(&g);
+    SGC_AGREE(w->all);
+done:
+    sgc_zero_free(g.engine);
+    sgc_graph_free(g.chunk);
+    sgc_graph_free(g.single);
+    sgc_mem_free(g.arena);
+    sgc_mem_free(g.scratch);
+    free(g.prompt);
+    if (g.has_device) sgc_device_close(&g.device);
+    sgc_model_free(g.model);
+    sgc_ckpt_close(g.ckpt);
+    sgc_config_free(&g.config);
+    return st;
+}

@@ -1,0 +1,16 @@
+/* JSON as the reports write it: numbers in full precision, what is not finite as null. */
+#ifndef SGC_TRAIN_JSON_IMPL_H
+#define SGC_TRAIN_JSON_IMPL_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+json_t *sgc_json_number(double x);
+/* Write to PATH, whole or not at all. Local. Takes over the reference to root. SGC_EIO. */
+sgc_status sgc_json_write(json_t *root, const char *path);
+/* One line, appended and flushed. Takes over the reference to root. SGC_EIO. */
+sgc_status sgc_json_append(json_t *root, FILE *file, const char *path);
+
+#endif

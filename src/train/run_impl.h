@@ -1,0 +1,85 @@
+/* One training run: what the loop, its events and its reports share. */
+#ifndef SGC_TRAIN_RUN_IMPL_H
+#define SGC_TRAIN_RUN_IMPL_H
+
+#include "ckpt/ckpt.h"
+#include "optim/optim.h"
+#include "train/control_impl.h"
+#include "train/dataset_impl.h"
+#include "train/evaluator_impl.h"
+#include "train/metrics_impl.h"
+#include "train/plan_impl.h"
+#include "train/progress_impl.h"
+#include "train/train.h"
+
+#define SGC_N_STEP_TIMES 65536 /* the last so many updates are timed */
+
+/* How the run begins; decided by rank 0, known to all. */
+typedef struct sgc_start {
+    char path[SGC_PATH_MAX];  /* checkpoint to resume; "": a fresh start                              */
+    bool sets_aside_all;      /* what output_dir holds belongs to another run                          */
+    char old_id[SGC_ID_CHARS + 1]; /* of that run, "" if unknown                                       */
+} sgc_start;
+
+typedef struct sgc_run {
+    sgc_world *world;         /* borrowed                                                            */
+    sgc_config *config;       /* borrowed                                                            */
+    const sgc_training_options *t; /* &config->training                                              */
+    bool has_lock, has_device;
+    sgc_start start;
+    sgc_ckpt *ckpt;           /* of start.path while loading; NULL else                               */
+    char run_id[SGC_ID_CHARS + 1];
+
+    sgc_device device;
+    sgc_dataset data;
+    sgc_plan plan;
+    sgc_sampler sampler;
+    sgc_schedule schedule;
+    sgc_model *model;
+    sgc_graph *graph;
+    sgc_evaluator evaluator;  /* graph is NULL: no evaluation                                         */
+    void *arena;              /* the two graphs take turns                                            */
+    size_t arena_bytes, train_arena_bytes, other_arena_bytes; /* other: with gradient_checkpointing the other way */
+    sgc_zero *engine;
+    int32_t *tokens;          /* [B * T] of one micro-batch                                           */
+    int64_t *sample;          /* [B]                                                                  */
+
+    sgc_run_state state;
+    sgc_control control;      /* of the last update, agreed                                           */
+    double last_grad_norm;
+    int stop;                 /* a stop was agreed on                                                 */
+    bool epoch_ended;         /* the last update crossed the end of an epoch, or was the last of all   */
+    int64_t saved_step;       /* -1: not yet                                                          */
+
+    sgc_metrics metrics;      /* rank 0                                                               */
+    sgc_progress progress;
+    double loop_start_s, window_start_s, startup_s, last_step_s;
+    int64_t first_step, window_first_step; /* done when this job, this log window began                */
+    double *step_s;           /* [SGC_N_STEP_TIMES], a ring                                           */
+    sgc_traffic sent[SGC_N_COLLECTIVES]; /* in the updates of this job                                 */
+} sgc_run;
+
+/* Collective. Everything up to the first update; on error the run is to be freed. */
+sgc_status sgc_run_setup(sgc_run *r);
+void sgc_run_free(sgc_run *r);
+
+/* Collective: rank 0 decides how to begin and opens the checkpoint; refuses one that does not fit; keeps its global batch. */
+sgc_status sgc_start_decide(sgc_run *r);
+/* Collective: initial or stored weights, states and counters. */
+sgc_status sgc_start_load(sgc_run *r);
+/* Collective, when nothing else can fail: moves what belongs to other runs, or lies ahead, out of the way. */
+sgc_status sgc_start_settle(sgc_run *r);
+
+/* Collective: what is due after an update, in the order log, evaluate, save. */
+sgc_status sgc_events_run(sgc_run *r);
+
+/* Epochs done, with fraction. */
+double sgc_run_epoch(const sgc_run *r);
+double sgc_run_tokens_per_second(const sgc_run *r); /* since the loop began */
+
+/* All collective: the table at the start, OUTPUT_DIR/run.json (outcome: "running", "completed" or "interrupted"), and both at the end. */
+sgc_status sgc_report_start(sgc_run *r);
+sgc_status sgc_report_write(sgc_run *r, const char *outcome);
+sgc_status sgc_report_end(sgc_run *r);
+
+#endif

@@ -1,0 +1,164 @@
+/* A run from its settings to the moment before the first update. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "train/run_impl.h"
+#include "train/setup_impl.h"
+#include "train/train.h"
+
+static sgc_status take_output_dir_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_make_dirs(r->t->output_dir));
+    SGC_TRY(sgc_lock_take(r->t->output_dir));
+    r->has_lock = true;
+done:
+    return st;
+}
+
+static sgc_status take_output_dir(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    if (!r->t->output_dir) return sgc_err(SGC_ECONFIG, "output_dir is not set: name the directory for checkpoints and results");
+    if (r->world->rank == 0) st = take_output_dir_local(r);
+    SGC_AGREE(r->world->all);
+    /* Every rank may write shards there: better to know now than at the first save. */
+    if (access(r->t->output_dir, W_OK | X_OK) != 0) st = sgc_err_errno(SGC_EIO, "output_dir %s cannot be written", r->t->output_dir);
+    SGC_AGREE(r->world->all);
+done:
+    return st;
+}
+
+sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d)
+{
+    char value[32];
+    if (c->model.vocab_size > 0) return SGC_OK;
+    snprintf(value, sizeof(value), "%lld", (long long)d->vocab_size);
+    return sgc_config_set(c, "model.vocab_size", value, "tokenizer");
+}
+
+sgc_status sgc_read_config(sgc_world *w, sgc_config *c, const char *file, int n_args, char *const *args)
+{
+    sgc_status st = SGC_OK;
+    char *bytes = NULL;
+    size_t size = 0;
+    *c = (sgc_config){0};
+    if (w->rank == 0) {
+        st = sgc_config_load(c, file, n_args, args);
+        if (st == SGC_OK) st = sgc_config_pack(c, &bytes, &size);
+    }
+    SGC_AGREE(w->all);
+    int64_t n_bytes = (int64_t)size;
+    SGC_TRY(sgc_bcast_bytes(w->all, &n_bytes, sizeof(n_bytes), 0));
+    if (w->rank != 0 && !(bytes = malloc((size_t)n_bytes))) st = sgc_err(SGC_ENOMEM, "no memory for the settings");
+    SGC_AGREE(w->all);
+    SGC_TRY(sgc_bcast_bytes(w->all, bytes, n_bytes, 0));
+    if (w->rank != 0) st = sgc_config_unpack(c, bytes, (size_t)n_bytes);
+    SGC_AGREE(w->all);
+done:
+    free(bytes);
+    if (st != SGC_OK) sgc_config_free(c);
+    return st;
+}
+
+const char *sgc_device_name(const sgc_config *c) { return c->device.type == SGC_DEVICE_REFERENCE ? "ref32" : "cpu"; }
+
+void sgc_abort_job(sgc_world *w, const char *where)
+{
+    sgc_log_status_line(NULL);
+    sgc_log_critical("rank %d on %s, %s: %s", w->rank, sgc_node_name(), where, sgc_err_message());
+    sgc_log_debug("%s", sgc_err_frames());
+    sgc_world_abort(w, 1);
+}
+
+static sgc_status build_graphs_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    const sgc_training_options *t = r->t;
+    sgc_graph_spec spec = {.mode = SGC_TRAIN, .B = r->plan.micro_batch, .T = r->data.train.block, .checkpointing = !t->gradient_checkpointing,
+                           .label_smoothing = t->label_smoothing_factor};
+    sgc_graph *other = NULL; /* only to say what recomputation changes */
+    SGC_TRY(sgc_graph_build(&other, r->model, &r->device, &spec));
+    r->other_arena_bytes = sgc_graph_arena_bytes(other);
+    spec.checkpointing = t->gradient_checkpointing;
+    SGC_TRY(sgc_graph_build(&r->graph, r->model, &r->device, &spec));
+    r->arena_bytes = r->train_arena_bytes = sgc_graph_arena_bytes(r->graph);
+    if (t->evaluation_strategy != SGC_STRATEGY_NO) {
+        SGC_TRY(sgc_evaluator_make(&r->evaluator, r->model, &r->device, r->world->all, &r->data.validation, t->per_device_eval_batch_size));
+        size_t bytes = sgc_graph_arena_bytes(r->evaluator.graph);
+        if (bytes > r->arena_bytes) r->arena_bytes = bytes;
+    }
+done:
+    sgc_graph_free(other);
+    return st;
+}
+
+static sgc_status take_memory_local(sgc_run *r)
+{
+    int64_t B = r->plan.micro_batch, T = r->data.train.block;
+    r->tokens = sgc_mem_alloc(SGC_MEM_DATA, (size_t)(B * T) * sizeof(*r->tokens));
+    r->sample = sgc_mem_alloc(SGC_MEM_DATA, (size_t)B * sizeof(*r->sample));
+    r->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, r->arena_bytes);
+    if (!r->tokens || !r->sample || !r->arena) return SGC_ENOMEM;
+    r->step_s = malloc(SGC_N_STEP_TIMES * sizeof(*r->step_s));
+    if (!r->step_s) return sgc_err(SGC_ENOMEM, "no memory for step times");
+    sgc_graph_bind_arena(r->graph, r->arena);
+    if (r->evaluator.graph) sgc_graph_bind_arena(r->evaluator.graph, r->arena);
+    return SGC_OK;
+}
+
+/* Settings, data and checkpoint to numbers and graphs: everything that each rank does for itself once the files are known. */
+static sgc_status derive_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_plan_make(&r->plan, &r->sampler, r->t, r->data.train.n, r->data.train.block, r->world->size));
+    SGC_TRY(sgc_schedule_make(&r->schedule, r->t, r->plan.n_steps));
+    SGC_TRY(sgc_model_make(&r->model, &r->config->model, r->data.vocab_size));
+    SGC_TRY(sgc_device_open(&r->device, sgc_device_name(r->config), r->t->full_determinism));
+    r->has_device = true;
+    SGC_TRY(build_graphs_local(r));
+    SGC_TRY(take_memory_local(r));
+done:
+    return st;
+}
+
+sgc_status sgc_run_setup(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_group *all = r->world->all;
+    SGC_TRY(take_output_dir(r));
+    SGC_TRY(sgc_dataset_open(&r->data, r->world, r->config, true));
+    st = sgc_fix_vocabulary(r->config, &r->data);
+    SGC_AGREE(all);
+    SGC_TRY(sgc_start_decide(r));
+    st = derive_local(r);
+    SGC_AGREE(all);
+
+    sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
+                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation};
+    SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
+    r->evaluator.engine = r->engine;
+    SGC_TRY(sgc_start_load(r));
+    SGC_TRY(sgc_start_settle(r));
+done:
+    return st;
+}
+
+void sgc_run_free(sgc_run *r)
+{
+    sgc_progress_end(&r->progress);
+    sgc_metrics_close(&r->metrics);
+    sgc_ckpt_close(r->ckpt);
+    sgc_zero_free(r->engine);
+    sgc_evaluator_free(&r->evaluator);
+    sgc_graph_free(r->graph);
+    sgc_mem_free(r->arena);
+    sgc_mem_free(r->tokens);
+    sgc_mem_free(r->sample);
+    free(r->step_s);
+    if (r->has_device) sgc_device_close(&r->device);
+    sgc_model_free(r->model);
+    sgc_dataset_close(&r->data);
+    if (r->has_lock) sgc_lock_release();
+}

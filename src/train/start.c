@@ -1,0 +1,183 @@
+/* How a run begins: afresh, from weights, or from a checkpoint, and what becomes of what output_dir already holds. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "train/fit_impl.h"
+#include "train/run_impl.h"
+
+static bool is_word(const char *text, const char *word) { return text && strcmp(text, word) == 0; }
+
+/* Is PATH an entry of DIR? Both may be written in several ways. */
+static bool is_inside(const char *path, const char *dir)
+{
+    sgc_str up = {0};
+    sgc_str_printf(&up, "%s/..", path);
+    char *a = realpath(up.text, NULL), *b = realpath(dir, NULL);
+    bool same = a && b && strcmp(a, b) == 0;
+    free(a);
+    free(b);
+    sgc_str_free(&up);
+    return same;
+}
+
+/* What output_dir holds besides the runs that were set aside before. */
+static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_present)
+{
+    sgc_ckpt_entry *entries = NULL;
+    int n = 0;
+    sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
+    *n_present = 0;
+    for (int i = 0; st == SGC_OK && i < n; i++) {
+        if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED) continue;
+        ++*n_present;
+        if (entries[i].status == SGC_CKPT_COMPLETE) memcpy(s->old_id, entries[i].info.run_id, sizeof(s->old_id));
+    }
+    free(entries);
+    return st;
+}
+
+static sgc_status decide_local(sgc_start *s, const sgc_training_options *t)
+{
+    sgc_status st = SGC_OK;
+    const char *how = t->resume_from_checkpoint;
+    bool latest = is_word(how, "latest") || is_word(how, "true"), automatic = is_word(how, "auto");
+    int n_present;
+    SGC_TRY(look_local(s, t->output_dir, &n_present));
+    if (latest || automatic) {
+        SGC_TRY(sgc_ckpt_latest(t->output_dir, s->path));
+        if (latest && !s->path[0])
+            return sgc_err(SGC_ECKPT, "resume_from_checkpoint is %s, but there is no complete checkpoint in %s: name a checkpoint, or write auto to "
+                           "start afresh when there is none", how, t->output_dir);
+    } else if (how && !is_word(how, "false")) {
+        if (strlen(how) >= sizeof(s->path)) return sgc_err(SGC_ECONFIG, "resume_from_checkpoint: the path is too long");
+        strcpy(s->path, how);
+        for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--)
+            s->path[n - 1] = '\0';
+    }
+    s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
+    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir)
+        st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: continue with --resume_from_checkpoint latest, or start a new run with "
+                     "--overwrite_output_dir (they are then renamed, not deleted), or choose another output_dir", t->output_dir, n_present,
+                     n_present > 1 ? "s" : "", automatic ? ", none of them usable" : s->path[0] ? " of another run" : "");
+done:
+    return st;
+}
+
+/* The global batch of a checkpoint is kept at any number of ranks, unless the command line says otherwise. */
+static sgc_status keep_global_batch(sgc_run *r, const sgc_ckpt_info *info)
+{
+    sgc_status st = SGC_OK;
+    const char *name = "training.gradient_accumulation_steps";
+    int64_t B = r->t->per_device_train_batch_size, W = r->world->size, G = r->t->gradient_accumulation_steps;
+    if (sgc_config_is_on_command_line(r->config, name)) {
+        if (B * W * G != info->global_batch)
+            sgc_log_info("the global batch changes from %lld to %lld samples", (long long)info->global_batch, (long long)(B * W * G));
+        return SGC_OK;
+    }
+    SGC_TRY(sgc_plan_keep_batch(info->global_batch, B, W, &G));
+    if (G != r->t->gradient_accumulation_steps) {
+        char value[32];
+        snprintf(value, sizeof(value), "%lld", (long long)G);
+        sgc_log_info("gradient_accumulation_steps is %s, to keep the checkpoint's global batch of %lld samples on %lld ranks", value,
+                     (long long)info->global_batch, (long long)W);
+        SGC_TRY(sgc_config_set(r->config, name, value, "kept global batch of the checkpoint"));
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_start_decide(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    if (r->world->rank == 0) st = decide_local(&r->start, r->t);
+    SGC_AGREE(r->world->all);
+    SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
+    if (r->start.path[0]) {
+        SGC_TRY(sgc_ckpt_open(&r->ckpt, r->start.path, r->world->all));
+        SGC_TRY(sgc_fit_check(r->world, r->config, r->start.path, true));
+        st = keep_global_batch(r, sgc_ckpt_get_info(r->ckpt));
+        SGC_AGREE(r->world->all);
+        memcpy(r->run_id, sgc_ckpt_get_info(r->ckpt)->run_id, sizeof(r->run_id));
+    } else {
+        if (r->world->rank == 0) sgc_ckpt_new_id(r->run_id);
+        SGC_TRY(sgc_bcast_bytes(r->world->all, r->run_id, sizeof(r->run_id), 0));
+    }
+done:
+    return st;
+}
+
+static void fresh_state(sgc_run_state *s)
+{
+    *s = (sgc_run_state){.last_loss = NAN, .last_eval_loss = NAN, .best_metric = NAN, .best_step = -1};
+}
+
+static void restore_counters(sgc_run *r)
+{
+    const sgc_ckpt_info *info = sgc_ckpt_get_info(r->ckpt);
+    sgc_run_state *s = &r->state;
+    *s = *sgc_ckpt_get_state(r->ckpt);
+    if (strcmp(info->isa, sgc_device_isa()) != 0)
+        sgc_log_warning("the checkpoint was written with %s instructions, this machine runs %s: results may differ in the last bits", info->isa,
+                        sgc_device_isa());
+    if (r->t->ignore_data_skip) s->epoch_position = 0;
+    if (s->epoch_position >= r->sampler.epoch_samples) { /* epochs may be shorter at this number of ranks */
+        s->epoch++;
+        s->epoch_position = 0;
+    }
+    if (r->schedule.type == SGC_SCHEDULE_REDUCE_LR_ON_PLATEAU && s->plateau_rate > 0) {
+        r->schedule.plateau.rate = s->plateau_rate;
+        r->schedule.plateau.best = s->plateau_best;
+        r->schedule.plateau.n_bad = s->plateau_n_bad;
+        r->schedule.plateau.has_best = s->plateau_has_best != 0;
+    }
+    sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
+}
+
+sgc_status sgc_start_load(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_group *all = r->world->all;
+    const char *from = r->config->model.init_from;
+    if (r->ckpt) {
+        SGC_TRY(sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all));
+        restore_counters(r);
+    } else {
+        fresh_state(&r->state);
+        if (from) {
+            SGC_TRY(sgc_ckpt_open(&r->ckpt, from, all));
+            SGC_TRY(sgc_fit_check(r->world, r->config, from, false));
+            SGC_TRY(sgc_ckpt_load(r->ckpt, r->engine, r->model, true, all));
+            sgc_log_info("starting from the weights of %s", from);
+        } else {
+            SGC_TRY(sgc_zero_init_weights(r->engine, (uint64_t)r->t->seed));
+        }
+    }
+    r->state.seed = r->t->seed;
+    r->state.data_seed = (int64_t)r->sampler.seed;
+    sgc_ckpt_close(r->ckpt);
+    r->ckpt = NULL;
+done:
+    return st;
+}
+
+static sgc_status settle_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    const char *dir = r->t->output_dir;
+    SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step));
+    if (r->start.sets_aside_all)
+        SGC_TRY(sgc_metrics_set_aside(dir, r->start.old_id[0] ? r->start.old_id : r->run_id));
+    else
+        SGC_TRY(sgc_metrics_cut(dir, r->state.step));
+    SGC_TRY(sgc_metrics_open(&r->metrics, dir));
+done:
+    return st;
+}
+
+sgc_status sgc_start_settle(sgc_run *r)
+{
+    sgc_status st = r->world->rank == 0 ? settle_local(r) : SGC_OK;
+    return sgc_agree(r->world->all, st);
+}
