@@ -41,7 +41,8 @@ half=$((n_steps / 2))
 say "mpirun -n 2 $stagecoach train conf/quickstart.cfg --overwrite_output_dir"
 rm -f $run/metrics.jsonl
 SECONDS=0
-mpirun -n 2 $stagecoach train conf/quickstart.cfg --overwrite_output_dir &
+# -q: without mpirun's remarks about ranks that exit with a status.
+mpirun -q -n 2 $stagecoach train conf/quickstart.cfg --overwrite_output_dir &
 launcher=$!
 last_step() { sed -n 's/.*"step": *\([0-9]*\).*/\1/p' $run/metrics.jsonl 2>/dev/null | tail -n 1; }
 while kill -0 $launcher 2>/dev/null; do
