@@ -1,0 +1,58 @@
+/* The cpu device, for src/device/cpu only. Each file cuts the work of its ops among the threads; the loops are in simd/. */
+#ifndef SGC_DEVICE_CPU_CPU_IMPL_H
+#define SGC_DEVICE_CPU_CPU_IMPL_H
+
+#include "device/cpu/simd.h"
+#include "device/device_impl.h"
+
+typedef struct sgc_cpu {
+    const sgc_simd *simd;
+    struct sgc_gemm *gemm;  /* owned: cached matrix products          */
+    float *scratch;         /* owned: grows to what the largest shape needs */
+    int64_t n_scratch;      /* floats */
+} sgc_cpu;
+
+/* The instruction set to use: the best that this machine has, or the one that STAGECOACH_ISA (portable, avx2, avx512) names.
+ * SGC_ECONFIG if that is unknown or not there. */
+sgc_status sgc_cpu_choose_simd(const sgc_simd **simd);
+
+/* Uninitialised scratch memory, 64-byte aligned, good until the next call. Only a shape that needs more than all before allocates. */
+float *sgc_cpu_scratch(sgc_device *d, int64_t n_floats);
+
+/* A kernel cannot return an error, and inside a training step one is fatal: says `what`, the recorded error, and ends the process. */
+void sgc_cpu_fatal(const char *what) __attribute__((noreturn));
+
+static inline const sgc_simd *sgc_cpu_simd(const sgc_device *d) { return ((const sgc_cpu *)d->state)->simd; }
+
+/* Loops over elements are cut into pieces of this size, and run on one thread when there are fewer than two of them. */
+enum { SGC_CPU_PIECE = 16384, SGC_CPU_COLUMNS = 64 };
+
+void sgc_cpu_embedding_forward(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C,
+                               int64_t position);
+void sgc_cpu_embedding_backward(sgc_device *d, void *dwte, void *dwpe, const void *dx, const int32_t *token, int64_t B, int64_t T, int64_t C);
+void sgc_cpu_layer_norm_forward(sgc_device *d, void *y, void *mean, void *rstd, const void *x, const void *w, const void *b, int64_t N, int64_t C,
+                                double epsilon);
+void sgc_cpu_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                 const void *mean, const void *rstd, int64_t N, int64_t C);
+void sgc_cpu_matmul(sgc_device *d, void *c, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m, int64_t n,
+                    int64_t k);
+void sgc_cpu_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
+void sgc_cpu_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
+void sgc_cpu_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
+                                int64_t C, int64_t H, const sgc_dropout *drop);
+void sgc_cpu_attention_cached(sgc_device *d, void *y, void *cache_k, void *cache_v, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H,
+                              int64_t position, int64_t capacity);
+void sgc_cpu_activation_forward(sgc_device *d, int kind, void *y, const void *x, int64_t n);
+void sgc_cpu_activation_backward(sgc_device *d, int kind, void *dx, const void *dy, const void *x, int64_t n);
+void sgc_cpu_add(sgc_device *d, void *z, const void *x, const void *y, int64_t n);
+void sgc_cpu_dropout(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
+void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *logits, bool with_gradient, const int32_t *target, int64_t N, int64_t V,
+                           double smoothing, double scale);
+void sgc_cpu_adamw(sgc_device *d, void *p, void *m, void *v, const void *g, int64_t n, double weight_decay, const sgc_adamw *a);
+void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x, int64_t n, int64_t block);
+
+/* Dropout's constants: kept elements are those whose random word is not below the threshold. */
+static inline uint32_t sgc_cpu_dropout_threshold(double p) { return (uint32_t)__builtin_ceil(p * 0x1p32); }
+static inline float sgc_cpu_dropout_scale(double p) { return (float)(1 / (1 - p)); }
+
+#endif

@@ -1,0 +1,33 @@
+/* Single matrix products by a library: oneDNN (gemm_onednn.c) or CBLAS (gemm_cblas.c), whichever configure found. */
+#ifndef SGC_DEVICE_CPU_GEMM_H
+#define SGC_DEVICE_CPU_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct sgc_gemm sgc_gemm;
+
+/* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none), row major; ld: elements from a row as stored to the next. */
+typedef struct sgc_product {
+    float *c;
+    const float *a, *b, *bias;
+    int64_t m, n, k, lda, ldb, ldc;
+    bool add, ta, tb;
+} sgc_product;
+
+/**
+ * @param one_thread  each product runs on the thread that calls sgc_gemm_run, which may be called by several threads at once; else
+ *                    products use all OpenMP threads and one thread calls.
+ */
+sgc_status sgc_gemm_open(sgc_gemm **g, bool one_thread);
+void sgc_gemm_close(sgc_gemm *g); /* NULL is allowed */
+
+/* Get ready for products of the shape of p, on threads 0 .. n_threads - 1. Costs time and memory at the first call of a shape only. */
+sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads);
+
+/* Compute a product whose shape was prepared. With one_thread, within a parallel region and with omp_set_num_threads(1). */
+sgc_status sgc_gemm_run(sgc_gemm *g, const sgc_product *p, int thread);
+
+#endif

@@ -1,0 +1,352 @@
+/* The fast kernels against the reference in double, and against themselves at other thread counts and places. */
+#include "kernels.h"
+
+#include <omp.h>
+
+#include "conf/config.h"
+#include "device/cpu/cpu_impl.h"
+
+static const char *const levels[] = {"portable", "avx2", "avx512"};
+
+/* The cpu device at an instruction set; false if this machine does not have it. */
+static bool open_level(sgc_device *d, const char *level, bool full_determinism)
+{
+    setenv("STAGECOACH_ISA", level, 1);
+    sgc_status st = sgc_device_open(d, "cpu", full_determinism);
+    unsetenv("STAGECOACH_ISA");
+    if (st == SGC_OK) return true;
+    ck_assert_str_ne(level, "portable");
+    sgc_err_clear();
+    return false;
+}
+
+/* What follows runs with d open at each instruction set of this machine. */
+#define EACH_LEVEL(d) \
+    for (int level = 0; level < 3; level++) \
+        if (open_level(&(d), levels[level], false))
+
+static void open_device(sgc_device *d, const char *name, bool full_determinism)
+{
+    ck_assert_msg(sgc_device_open(d, name, full_determinism) == SGC_OK, "%s", sgc_err_message());
+}
+
+static void compare_all(sgc_device *d, const char *name)
+{
+    sgc_device reference;
+    open_device(&reference, "ref64", false);
+    for (int k = 0; k < n_kernel_cases; k++)
+        for (int i = 0; i < kernel_cases[k].n_sizes; i++) {
+            const int64_t *s = kernel_cases[k].size[i];
+            call a = run(kernel_cases[k].kernel, d, s, 1), b = run(kernel_cases[k].kernel, &reference, s, 1);
+            double error = distance(&a, &b);
+            ck_assert_msg(error <= kernel_cases[k].tolerance, "%s on %s at %lld %lld %lld %lld %lld: %.3g", kernel_cases[k].name, name, (long long)s[0],
+                          (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4], error);
+            free_call(&a);
+            free_call(&b);
+        }
+    sgc_device_close(&reference);
+}
+
+START_TEST(every_kernel_agrees_with_the_reference_at_every_instruction_set)
+{
+    sgc_device d;
+    EACH_LEVEL(d) {
+        compare_all(&d, levels[level]);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+START_TEST(every_kernel_agrees_with_the_reference_under_full_determinism)
+{
+    sgc_device d;
+    open_device(&d, "cpu", true);
+    omp_set_num_threads(3);
+    compare_all(&d, "cpu, full determinism");
+    sgc_device_close(&d);
+}
+END_TEST
+
+START_TEST(the_reference_in_float_agrees_with_the_one_in_double)
+{
+    sgc_device d;
+    open_device(&d, "ref32", false);
+    compare_all(&d, "ref32");
+    sgc_device_close(&d);
+}
+END_TEST
+
+static void check_threads(sgc_device *d, const kernel_case *k, const int64_t *size)
+{
+    omp_set_num_threads(1);
+    call one = run(k->kernel, d, size, 2);
+    for (int n_threads = 2; n_threads <= 4; n_threads++) {
+        omp_set_num_threads(n_threads);
+        call more = run(k->kernel, d, size, 2);
+        ck_assert_msg(same_bits(&one, &more), "%s at %lld %lld %lld %lld differs at %d threads", k->name, (long long)size[0], (long long)size[1],
+                      (long long)size[2], (long long)size[3], n_threads);
+        free_call(&more);
+    }
+    free_call(&one);
+}
+
+START_TEST(no_bit_depends_on_the_number_of_threads_under_full_determinism)
+{
+    sgc_device d;
+    open_device(&d, "cpu", true);
+    for (int k = 0; k < n_kernel_cases; k++)
+        for (int i = 0; i < kernel_cases[k].n_sizes; i++) check_threads(&d, &kernel_cases[k], kernel_cases[k].size[i]);
+    sgc_device_close(&d);
+}
+END_TEST
+
+/* Outputs for which libraries split the inner side by the number of threads. */
+START_TEST(small_products_over_many_rows_do_not_depend_on_the_number_of_threads)
+{
+    static const int64_t sizes[][6] = {{64, 64, 16384}, {128, 128, 8192}, {100, 3, 5001}, {65, 300, 2999}, {1, 257, 9001}};
+    sgc_device d;
+    open_device(&d, "cpu", true);
+    const kernel_case *matmul = kernel_cases;
+    while (strcmp(matmul->name, "matmul") != 0) matmul++;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) check_threads(&d, matmul, sizes[i]);
+    sgc_device_close(&d);
+}
+END_TEST
+
+START_TEST(all_but_matrix_products_ignore_the_number_of_threads_by_default)
+{
+    sgc_device d;
+    open_device(&d, "cpu", false);
+    for (int k = 0; k < n_kernel_cases; k++)
+        for (int i = 0; i < kernel_cases[k].n_sizes && strcmp(kernel_cases[k].name, "matmul") != 0; i++)
+            check_threads(&d, &kernel_cases[k], kernel_cases[k].size[i]);
+    sgc_device_close(&d);
+}
+END_TEST
+
+START_TEST(a_range_cut_anywhere_gives_the_same_bits)
+{
+    enum { N = 1100 };
+    static const int64_t cuts[] = {0, 1, 16, 19, 64, 65, 131, 512, 528, 1023, N};
+    sgc_device d;
+    EACH_LEVEL(d) {
+        call c = {.device = &d, .seed = 3};
+        const sgc_adamw a = {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .t = 3, .grad_scale = 0.3};
+        float *x = in(&c, N), *y = in(&c, N), *whole = out(&c, N), *pieces = out(&c, N);
+        float *p[2] = {in(&c, N), NULL}, *m[2] = {in(&c, N), NULL}, *v[2] = {in_positive(&c, N), NULL};
+        for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
+            d.ops->activation_forward(&d, kind, whole, x, N);
+            for (int i = 0; i < 10; i++) d.ops->activation_forward(&d, kind, pieces + cuts[i], x + cuts[i], cuts[i + 1] - cuts[i]);
+            ck_assert_mem_eq(whole, pieces, N * sizeof(float));
+            d.ops->activation_backward(&d, kind, whole, y, x, N);
+            for (int i = 0; i < 10; i++) d.ops->activation_backward(&d, kind, pieces + cuts[i], y + cuts[i], x + cuts[i], cuts[i + 1] - cuts[i]);
+            ck_assert_mem_eq(whole, pieces, N * sizeof(float));
+        }
+        p[1] = in(&c, N), m[1] = in(&c, N), v[1] = in(&c, N);
+        memcpy(p[1], p[0], N * sizeof(float));
+        memcpy(m[1], m[0], N * sizeof(float));
+        memcpy(v[1], v[0], N * sizeof(float));
+        d.ops->adamw(&d, p[0], m[0], v[0], x, N, 0.1, &a);
+        for (int i = 0; i < 10; i++) d.ops->adamw(&d, p[1] + cuts[i], m[1] + cuts[i], v[1] + cuts[i], x + cuts[i], cuts[i + 1] - cuts[i], 0.1, &a);
+        ck_assert_mem_eq(p[0], p[1], N * sizeof(float));
+        ck_assert_mem_eq(m[0], m[1], N * sizeof(float));
+        ck_assert_mem_eq(v[0], v[1], N * sizeof(float));
+        free_call(&c);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+START_TEST(activations_are_accurate_over_their_whole_range)
+{
+    enum { N = 400001 };
+    sgc_device d, reference;
+    EACH_LEVEL(d) {
+        open_device(&reference, "ref64", false);
+        float *x = malloc(N * sizeof(*x)), *y = malloc(N * sizeof(*y)), *one = malloc(N * sizeof(*one));
+        double *x64 = malloc(N * sizeof(*x64)), *y64 = malloc(N * sizeof(*y64)), *one64 = malloc(N * sizeof(*one64));
+        ck_assert(x && y && one && x64 && y64 && one64);
+        for (int i = 0; i < N; i++) {
+            x[i] = (float)(i - N / 2) * 1e-4f;
+            x64[i] = x[i];
+            one[i] = 1;
+            one64[i] = 1;
+        }
+        for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++)
+            for (int backward = 0; backward < 2; backward++) {
+                if (backward) {
+                    d.ops->activation_backward(&d, kind, y, one, x, N);
+                    reference.ops->activation_backward(&reference, kind, y64, one64, x64, N);
+                } else {
+                    d.ops->activation_forward(&d, kind, y, x, N);
+                    reference.ops->activation_forward(&reference, kind, y64, x64, N);
+                }
+                for (int i = 0; i < N; i++) {
+                    double unit = fmax(1, fabs(x64[i])) * 0x1p-23; /* of the larger of argument and 1: both have terms of that size */
+                    ck_assert_msg(fabs(y[i] - y64[i]) <= 4 * unit, "kind %d%s at %.9g: %.9g, should be %.9g", kind, backward ? " backward" : "", x64[i],
+                                  (double)y[i], y64[i]);
+                }
+            }
+        free(x), free(y), free(one), free(x64), free(y64), free(one64);
+        sgc_device_close(&d);
+        sgc_device_close(&reference);
+    }
+}
+END_TEST
+
+START_TEST(a_nan_is_never_lost)
+{
+    sgc_device d;
+    EACH_LEVEL(d) {
+        for (int at = 0; at < 70; at += 23) {
+            call c = {.device = &d, .seed = 4};
+            float *x = in(&c, 70), *y = in(&c, 70), *qkv = in(&c, 70 * 3 * 8), *o = in(&c, 70 * 8), *lse = in(&c, 70);
+            double loss;
+            x[at] = NAN;
+            for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
+                d.ops->activation_forward(&d, kind, y, x, 70);
+                ck_assert_float_nan(y[at]);
+            }
+            qkv[at * 24] = NAN; /* a query */
+            d.ops->attention_forward(&d, o, lse, qkv, 1, 70, 8, 1, &(sgc_dropout){0});
+            ck_assert_float_nan(o[at * 8]);
+            d.ops->cross_entropy(&d, &loss, x, false, (int32_t[]){1}, 1, 70, 0, 1);
+            ck_assert_double_nan(loss);
+            x[at] = INFINITY;
+            d.ops->cross_entropy(&d, &loss, x, false, (int32_t[]){1}, 1, 70, 0, 1);
+            ck_assert_msg(!isfinite(loss), "%g", loss);
+            free_call(&c);
+        }
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+START_TEST(the_same_elements_are_dropped_on_every_device)
+{
+    enum { B = 3, N = 10007 };
+    static const char *const names[] = {"ref32", "ref64"};
+    static const int64_t sample[B] = {0, 1, 1LL << 40};
+    const sgc_dropout drop = {.p = 0.3, .key = sgc_dropout_key(42, 1), .stream = 65535, .sample = sample};
+    sgc_device d;
+    EACH_LEVEL(d) {
+        call c = {.device = &d, .seed = 5};
+        float *x = in(&c, B * N), *y = in(&c, B * N);
+        d.ops->dropout(&d, y, x, B, N, &drop);
+        int64_t n_kept = 0;
+        for (int64_t i = 0; i < B * N; i++) n_kept += y[i] != 0;
+        double rate = (double)n_kept / (B * N), deviation = sqrt(0.3 * 0.7 / (B * N));
+        ck_assert_msg(fabs(rate - 0.7) < 4 * deviation, "kept %g", rate);
+        ck_assert_msg(memcmp(y, y + N, 100 * sizeof(*y)) != 0, "two samples share their mask");
+        for (int k = 0; k < 2; k++) {
+            sgc_device reference;
+            open_device(&reference, names[k], false);
+            call r = {.device = &reference, .seed = 5};
+            void *rx = in(&r, B * N), *ry = in(&r, B * N);
+            reference.ops->dropout(&reference, ry, rx, B, N, &drop);
+            for (int64_t i = 0; i < B * N; i++) ck_assert_int_eq(element(&r.arrays[1], i) != 0, y[i] != 0);
+            if (k == 0) ck_assert_mem_eq(ry, y, B * N * sizeof(*y));
+            free_call(&r);
+            sgc_device_close(&reference);
+        }
+        free_call(&c);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+/* The number of a block of four elements fills one word of the counter and goes on in the next. */
+START_TEST(masks_of_long_tensors_go_on_beyond_32_bits)
+{
+    enum { N = 200 };
+    const sgc_philox_key key = sgc_dropout_key(1, 2);
+    const int64_t first = 4 * ((1LL << 32) - 10), sample = (5LL << 32) + 6;
+    const uint32_t stream = 3, threshold = 1u << 31;
+    float ones[N], y[N];
+    sgc_device d;
+    for (int i = 0; i < N; i++) ones[i] = 1;
+    EACH_LEVEL(d) {
+        sgc_cpu_simd(&d)->dropout(y, ones, first, N, key, stream, sample, threshold, 2);
+        for (int64_t e = first; e < first + N; e++) {
+            uint64_t block = (uint64_t)e / 4;
+            uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | stream, 6, 5}, r[4];
+            sgc_philox(key, counter, r);
+            ck_assert(y[e - first] == (r[e % 4] < threshold ? 0 : 2));
+        }
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+START_TEST(ignored_rows_have_no_loss_and_no_gradient)
+{
+    static const char *const names[] = {"cpu", "ref32"};
+    for (int k = 0; k < 2; k++) {
+        sgc_device d;
+        open_device(&d, names[k], false);
+        call c = {.device = &d, .seed = 7};
+        float *logits = in(&c, 2 * 50);
+        double loss[2];
+        logits[0] = NAN;
+        d.ops->cross_entropy(&d, loss, logits, true, (int32_t[]){-100, 3}, 2, 50, 0.1, 1);
+        ck_assert(loss[0] == 0 && loss[1] > 0);
+        for (int i = 0; i < 50; i++) ck_assert(logits[i] == 0);
+        double sum = 0;
+        for (int i = 50; i < 100; i++) sum += logits[i];
+        ck_assert_double_lt(fabs(sum), 1e-6);
+        free_call(&c);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+START_TEST(the_null_device_has_every_kernel_and_touches_nothing)
+{
+    static const char *const names[] = {"cpu", "ref32", "ref64", "null"};
+    for (int k = 0; k < 4; k++) {
+        sgc_device d;
+        open_device(&d, names[k], false);
+        ck_assert_str_eq(d.ops->name, names[k]);
+        ck_assert_int_eq(d.ops->is_null, k == 3);
+        void (*const *slot)(void) = (void (*const *)(void))&d.ops->embedding_forward;
+        for (size_t i = 0; (const char *)&slot[i] < (const char *)(d.ops + 1); i++) ck_assert_msg(slot[i] != NULL, "%s has no slot %zu", names[k], i);
+        sgc_device_close(&d);
+    }
+    sgc_device d;
+    open_device(&d, "null", false);
+    d.ops->matmul(&d, NULL, false, NULL, false, NULL, false, NULL, 100, 100, 100);
+    d.ops->attention_forward(&d, NULL, NULL, NULL, 4, 64, 64, 4, NULL);
+    sgc_device_close(&d);
+}
+END_TEST
+
+START_TEST(unknown_devices_and_instruction_sets_are_refused)
+{
+    sgc_device d;
+    ck_assert_int_eq(sgc_device_open(&d, "gpu", false), SGC_EARG);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "'gpu'"));
+    sgc_err_clear();
+    setenv("STAGECOACH_ISA", "sse9", 1);
+    ck_assert_int_eq(sgc_device_open(&d, "cpu", false), SGC_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "'sse9'"));
+    sgc_err_clear();
+    setenv("STAGECOACH_ISA", "portable", 1);
+    ck_assert_str_eq(sgc_device_isa(), "portable");
+    unsetenv("STAGECOACH_ISA");
+}
+END_TEST
+
+UNIT_MAIN("kernels", every_kernel_agrees_with_the_reference_at_every_instruction_set,
+          every_kernel_agrees_with_the_reference_under_full_determinism,
+          the_reference_in_float_agrees_with_the_one_in_double,
+          no_bit_depends_on_the_number_of_threads_under_full_determinism,
+          small_products_over_many_rows_do_not_depend_on_the_number_of_threads,
+          all_but_matrix_products_ignore_the_number_of_threads_by_default,
+          a_range_cut_anywhere_gives_the_same_bits,
+          activations_are_accurate_over_their_whole_range,
+          a_nan_is_never_lost,
+          the_same_elements_are_dropped_on_every_device,
+          masks_of_long_tensors_go_on_beyond_32_bits,
+          ignored_rows_have_no_loss_and_no_gradient,
+          the_null_device_has_every_kernel_and_touches_nothing,
+          unknown_devices_and_instruction_sets_are_refused)
