@@ -1,7 +1,6 @@
 /* stagecoach prepare: text files to one token file. */
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -107,7 +106,7 @@ int sgc_cli_prepare(int argc, char **argv)
     SGC_TRY(parse(&r, argc, argv));
     if (r.help) {
         print_help();
-        return EXIT_SUCCESS;
+        return SGC_EXIT_OK;
     }
     SGC_TRY(sgc_tokens_prepare(r.output, r.tokenizer, r.n_files, r.files));
     SGC_TRY(sgc_tokens_open(&tokens, r.output));
@@ -116,7 +115,7 @@ int sgc_cli_prepare(int argc, char **argv)
            8 * tokens.token_bytes);
     sgc_tokens_close(&tokens);
 done:
-    if (st == SGC_OK) return EXIT_SUCCESS;
+    if (st == SGC_OK) return SGC_EXIT_OK;
     fprintf(stderr, "stagecoach: error: %s\n", sgc_err_message());
-    return st == SGC_ECONFIG ? 2 : EXIT_FAILURE;
+    return st == SGC_ECONFIG ? SGC_EXIT_USAGE : SGC_EXIT_ERROR;
 }
