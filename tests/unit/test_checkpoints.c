@@ -1,0 +1,248 @@
+/* The checkpoints of a directory, and the lock of a run. */
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ckpt/ckpt_impl.h"
+#include "unit.h"
+
+enum { N_SHARD = SGC_FLAT_BLOCK };
+
+/* A directory, and a model of one tensor to fill its checkpoints. */
+typedef struct fixture {
+    char directory[64];
+    sgc_param_spec tensor;
+    sgc_unit unit;
+    sgc_model model;
+    sgc_group *group;
+    sgc_ckpt_info info;
+} fixture;
+
+static void set_up(fixture *f)
+{
+    *f = (fixture){.directory = "/tmp/stagecoach-list.XXXXXX", .info = {.run_id = "aaaaaaaaaaaaaaaa", .loss = 1, .dtype = "float32"}};
+    f->tensor = (sgc_param_spec){.name = "w", .n_dim = 1, .shape = {N_SHARD}, .n = N_SHARD};
+    f->unit = (sgc_unit){.name = "only", .n_params = 1, .params = &f->tensor, .n = N_SHARD};
+    ck_assert_ptr_nonnull(mkdtemp(f->directory));
+    ck_assert_int_eq(sgc_group_null(&f->group, 1, 0), SGC_OK);
+    sgc_log_set_level(SGC_LOG_ERROR);
+}
+
+static void tear_down(fixture *f)
+{
+    sgc_group_free(f->group);
+    ck_assert_int_eq(sgc_remove_tree(f->directory), SGC_OK);
+}
+
+static void save(fixture *f, int64_t step, const char *run_id)
+{
+    static float values[N_SHARD];
+    char path[SGC_PATH_MAX];
+    sgc_run_state state = {.step = step};
+    sgc_ckpt_part part = {.unit = &f->unit, .slot = SGC_SLOT_MODEL, .flat = sgc_flat_make(N_SHARD, 1), .values = values};
+    strcpy(f->info.run_id, run_id);
+    sgc_ckpt_job job = {.output_dir = f->directory, .group = f->group, .model = &f->model, .state = &state, .info = &f->info,
+                        .config_text = "", .block_size = 4096};
+    ck_assert_msg(sgc_ckpt_write_parts(&job, &part, 1, path) == SGC_OK, "%s", sgc_err_message());
+}
+
+static void shell(const fixture *f, const char *command)
+{
+    char line[512];
+    snprintf(line, sizeof(line), "cd %s && %s", f->directory, command);
+    ck_assert_msg(system(line) == 0, "%s", line);
+}
+
+/* "100 complete, 200 damaged, ..." */
+static void expect(const fixture *f, const char *wanted)
+{
+    static const char *const names[] = {"complete", "damaged", "partial", "old"};
+    sgc_str found = {0};
+    sgc_ckpt_entry *entries;
+    int n;
+    sgc_str_printf(&found, "%s", "");
+    ck_assert_int_eq(sgc_ckpt_list(f->directory, &entries, &n), SGC_OK);
+    for (int i = 0; i < n; i++) sgc_str_printf(&found, "%s%lld %s", i ? ", " : "", (long long)entries[i].step, names[entries[i].status]);
+    ck_assert_str_eq(found.text, wanted);
+    sgc_str_free(&found);
+    free(entries);
+}
+
+static void expect_latest(const fixture *f, const char *wanted)
+{
+    char path[SGC_PATH_MAX];
+    ck_assert_int_eq(sgc_ckpt_latest(f->directory, path), SGC_OK);
+    const char *name = strrchr(path, '/');
+    ck_assert_str_eq(name ? name + 1 : path, wanted);
+}
+
+static const char run_a[] = "aaaaaaaaaaaaaaaa", run_b[] = "bbbbbbbbbbbbbbbb";
+
+START_TEST(checkpoints_are_listed_by_step_with_what_is_wrong)
+{
+    fixture f;
+    sgc_ckpt_entry *entries;
+    int n;
+    set_up(&f);
+    expect(&f, "");
+    expect_latest(&f, "");
+    save(&f, 1000, run_a);
+    save(&f, 300, run_a);
+    save(&f, 20, run_a);
+    save(&f, 4, run_a);
+    shell(&f, "mkdir -p .checkpoint-4000.tmp-0123456789abcdef/shards checkpoint- checkpoint-x checkpoint-7x best checkpoint-99999999999999999999 && "
+              "cp -r checkpoint-4 checkpoint-4.old-0123456789abcdef && touch checkpoint-5 && rm checkpoint-20/shards/* && "
+              "mv checkpoint-1000 checkpoint-1001");
+    expect(&f, "4 complete, 4 old, 20 damaged, 300 complete, 1001 damaged, 4000 partial");
+    expect_latest(&f, "checkpoint-300");
+    ck_assert_int_eq(sgc_ckpt_list(f.directory, &entries, &n), SGC_OK);
+    ck_assert_ptr_nonnull(strstr(entries[2].problem, "shard-00000-of-00001.h5"));
+    ck_assert_ptr_nonnull(strstr(entries[4].problem, "it holds step 1000"));
+    ck_assert(entries[3].bytes > 3 * 1024 && strcmp(entries[3].info.run_id, run_a) == 0);
+    free(entries);
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(a_directory_that_is_not_there_has_no_latest_and_no_list)
+{
+    char path[SGC_PATH_MAX];
+    sgc_ckpt_entry *entries;
+    int n;
+    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", path), SGC_OK);
+    ck_assert_str_eq(path, "");
+    ck_assert_int_eq(sgc_ckpt_set_aside("/nonexistent", -1), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_list("/nonexistent", &entries, &n), SGC_EDATA);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "/nonexistent"));
+    sgc_err_clear();
+}
+END_TEST
+
+START_TEST(rotation_deletes_the_oldest_of_its_own_run_only)
+{
+    fixture f;
+    set_up(&f);
+    for (int step = 1; step <= 3; step++) save(&f, step, run_b);
+    for (int step = 4; step <= 7; step++) save(&f, step, run_a);
+    shell(&f, "rm checkpoint-5/config.cfg");
+    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 3, -1), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 damaged, 6 complete, 7 complete");
+    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 2, 4), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 damaged, 7 complete");
+    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 1, 4), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 damaged, 7 complete");
+    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 1, -1), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 5 damaged, 7 complete");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(later_checkpoints_are_set_aside_and_leftovers_swept)
+{
+    fixture f;
+    set_up(&f);
+    for (int step = 1; step <= 3; step++) save(&f, step, run_a);
+    shell(&f, "rm checkpoint-3/config.cfg && mkdir -p .checkpoint-4.tmp-0123456789abcdef/shards");
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1), SGC_OK);
+    expect(&f, "1 complete, 2 old, 3 old");
+    expect_latest(&f, "checkpoint-1");
+    save(&f, 2, run_a);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, -1), SGC_OK);
+    expect(&f, "1 old, 2 old, 2 old, 3 old");
+    expect_latest(&f, "");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(a_second_job_is_refused_by_name_until_the_first_ends)
+{
+    fixture f;
+    char pid[32], byte;
+    int ready[2], end[2];
+    set_up(&f);
+    ck_assert(pipe(ready) == 0 && pipe(end) == 0);
+    pid_t holder = fork();
+    if (holder == 0) {
+        setenv("SLURM_JOB_ID", "4711", 1);
+        close(end[1]);
+        bool held = sgc_lock_take(f.directory) == SGC_OK;
+        if (write(ready[1], held ? "1" : "0", 1) != 1 || read(end[0], &byte, 1) < 0) _exit(2);
+        sgc_lock_release();
+        _exit(0);
+    }
+    close(end[0]);
+    ck_assert(read(ready[0], &byte, 1) == 1 && byte == '1');
+    ck_assert_int_eq(sgc_lock_take(f.directory), SGC_ECONFIG);
+    snprintf(pid, sizeof(pid), "pid %d", (int)holder);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), pid));
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "job id 4711"));
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), sgc_node_name()));
+    sgc_err_clear();
+    close(end[1]);
+    ck_assert(waitpid(holder, NULL, 0) == holder);
+    ck_assert_int_eq(sgc_lock_take(f.directory), SGC_OK);
+    sgc_lock_release();
+    shell(&f, "test ! -e run.lock");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(the_lock_of_a_killed_job_is_taken_over)
+{
+    fixture f;
+    set_up(&f);
+    pid_t holder = fork();
+    if (holder == 0) {
+        bool held = sgc_lock_take(f.directory) == SGC_OK;
+        raise(held ? SIGKILL : SIGSTOP);
+    }
+    ck_assert(waitpid(holder, NULL, 0) == holder);
+    shell(&f, "test -e run.lock");
+    ck_assert_int_eq(sgc_lock_take(f.directory), SGC_OK);
+    sgc_lock_release();
+    shell(&f, "test -z \"$(ls -A)\"");
+    tear_down(&f);
+}
+END_TEST
+
+/* A lock as another process left it. */
+static sgc_status take_from(const fixture *f, const char *job, int restart, const char *host, int pid, int start)
+{
+    char command[256];
+    sgc_err_clear();
+    snprintf(command, sizeof(command), "printf 'job %s\\nrestart %d\\nhost %s\\npid %d\\nstart %d\\n' >run.lock", job, restart, host, pid, start);
+    shell(f, command);
+    sgc_status st = sgc_lock_take(f->directory);
+    sgc_lock_release();
+    return st;
+}
+
+START_TEST(a_lock_is_stale_only_when_its_holder_is_surely_dead)
+{
+    fixture f;
+    set_up(&f);
+    setenv("SLURM_JOB_ID", "12", 1);
+    setenv("SLURM_RESTART_COUNT", "1", 1);
+    const char *here = sgc_node_name();
+    ck_assert_int_eq(take_from(&f, "-", 0, here, (int)getppid(), 0), SGC_ECONFIG);   /* alive, start time unknown */
+    ck_assert_int_eq(take_from(&f, "-", 0, here, (int)getppid(), 1), SGC_OK);        /* the number belongs to another process now */
+    ck_assert_int_eq(take_from(&f, "11", 0, "elsewhere", 1, 1), SGC_ECONFIG);        /* cannot be asked */
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "elsewhere"));
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "remove that file"));
+    ck_assert_int_eq(take_from(&f, "12", 0, "elsewhere", 1, 1), SGC_OK);             /* this job, before it was requeued */
+    ck_assert_int_eq(take_from(&f, "12", 1, "elsewhere", 1, 1), SGC_ECONFIG);        /* another step of this job */
+    sgc_err_clear();
+    shell(&f, ": >run.lock");
+    ck_assert_int_eq(sgc_lock_take(f.directory), SGC_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "does not say whose it is"));
+    sgc_err_clear();
+    tear_down(&f);
+}
+END_TEST
+
+UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, a_directory_that_is_not_there_has_no_latest_and_no_list,
+          rotation_deletes_the_oldest_of_its_own_run_only, later_checkpoints_are_set_aside_and_leftovers_swept,
+          a_second_job_is_refused_by_name_until_the_first_ends, the_lock_of_a_killed_job_is_taken_over,
+          a_lock_is_stale_only_when_its_holder_is_surely_dead)
