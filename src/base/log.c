@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -11,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/terminal.h"
+#include "base/terminal_impl.h"
 #include "base/util.h"
 
 enum { QUEUE_BYTES = 65536, NOTE_BYTES = 64, STATUS_BYTES = 512 };
@@ -36,6 +37,8 @@ static void write_stderr(const char *text, size_t n)
     while (n > 0) {
         ssize_t done = write(STDERR_FILENO, text, n);
         if (done < 0 && errno == EINTR) continue;
+        /* a terminal may have been left non-blocking by mpirun */
+        if (done < 0 && errno == EAGAIN && poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) > 0) continue;
         if (done <= 0) return;
         text += done, n -= (size_t)done;
     }

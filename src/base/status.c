@@ -9,7 +9,7 @@
 /* Errors are kept per thread and need no memory: they must work when there is none left. */
 static _Thread_local struct {
     bool is_set;
-    char message[4096];
+    char message[SGC_ERR_BYTES];
     char origin[256];
     char frames[4096];
     size_t n_frames_bytes;

@@ -14,6 +14,8 @@ typedef enum sgc_status {
     SGC_ENONFINITE /* loss or gradient is not finite and training.nonfinite=stop  */
 } sgc_status;
 
+#define SGC_ERR_BYTES 16384 /* of a message, NUL included; longer ones are cut */
+
 /* Record an error and return its status. The first error of a thread is kept until sgc_err_clear; later ones
  * (from clean-up code) are dropped. The message says what happened and what to do, without a full stop. */
 sgc_status sgc_err(sgc_status st, const char *format, ...) __attribute__((format(printf, 2, 3)));

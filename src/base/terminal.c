@@ -1,4 +1,4 @@
-#include "base/terminal.h"
+#include "base/terminal_impl.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

@@ -8,7 +8,7 @@
 typedef struct verdict {
     int32_t status, world_rank;
     char node[256]; /* and how many more ranks failed */
-    char message[4096];
+    char message[SGC_ERR_BYTES];
 } verdict;
 
 /* What the lowest failing rank tells the others. An error that it took over itself keeps the rank where it began. */
@@ -47,9 +47,8 @@ sgc_status sgc_agree(sgc_group *g, sgc_status st)
     SGC_TRY(sgc_bcast_bytes(g, &v, sizeof(v), lowest));
     st = (sgc_status)v.status;
     if (g->rank == lowest) return st;
-
-    bool is_same = own != SGC_OK && strcmp(sgc_err_message(), v.message) == 0; /* an agreed error on its way up, too */
-    if (is_same) return st;
+    /* the same error on several ranks, or one that was agreed before and is on its way up */
+    if (own != SGC_OK && strcmp(sgc_err_message(), v.message) == 0) return st;
     if (own != SGC_OK) sgc_log_debug("another error of this rank: %s", sgc_err_message());
     sgc_err_clear();
     return sgc_err_remote(st, v.world_rank, v.node, v.message);

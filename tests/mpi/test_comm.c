@@ -359,8 +359,19 @@ START_TEST(a_null_group_acts_as_one_rank_for_control)
 }
 END_TEST
 
+START_TEST(an_error_of_mpi_is_returned_with_its_text)
+{
+    char data[4] = "abc";
+    sgc_status st = sgc_bcast_bytes(world.all, data, 4, 999);
+    mpi_assert(st == (world.size == 1 ? SGC_OK : SGC_ECOMM)); /* one rank sends nothing */
+    mpi_assert(world.size == 1 || strstr(sgc_err_message(), "MPI_ERR_ROOT") != NULL);
+    sgc_err_clear();
+}
+END_TEST
+
 MPI_UNIT_MAIN("comm", groups_number_every_rank, all_gather_brings_every_shard, reduce_scatter_adds_in_the_order_of_the_tree,
               all_reduce_gives_the_bits_of_reduce_scatter_and_all_gather, broadcast_reaches_all_from_any_root, long_buffers_go_in_pieces,
               collectives_in_flight_together_do_not_mix, elements_sent_are_counted_as_the_null_backend_counts_them,
               the_broadcast_tree_reaches_every_rank_once_at_any_size, tree_sum_pairs_neighbours_first_for_any_number_of_sources,
-              control_sums_extremes_and_exact_sums, bytes_of_different_sizes_are_gathered_on_any_root, a_null_group_acts_as_one_rank_for_control)
+              control_sums_extremes_and_exact_sums, bytes_of_different_sizes_are_gathered_on_any_root, a_null_group_acts_as_one_rank_for_control,
+              an_error_of_mpi_is_returned_with_its_text)

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE 1 /* fileno */
 #include <string.h>
 #include <unistd.h>
 

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE 1 /* getrusage's ru_utime arithmetic, fileno */
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
