@@ -51,14 +51,15 @@ sgc_status sgc_config_unpack(sgc_config *c, const char *bytes, size_t n_bytes);
  * line ends with a comment that says where its value is from (--print_config). */
 sgc_status sgc_config_text(const sgc_config *c, bool with_origins, sgc_str *out);
 
-/* Read one group.key as text (as sgc_config_text writes it); NULL if there is no such row. For comparing configurations. */
+/* The rows one by one, for comparing configurations. Values are as sgc_config_text writes them: "linear" in quotes, 5000000000L. */
 int sgc_config_n_rows(void);
-const char *sgc_config_row_name(int row);                        /* "training.learning_rate"                        */
+const char *sgc_config_row_name(int row);                        /* "training.learning_rate"; NULL: no such row      */
 sgc_status sgc_config_row_value(const sgc_config *c, int row, sgc_str *out);
-bool sgc_config_is_set(const sgc_config *c, const char *name);   /* given in the file or on the command line         */
+bool sgc_config_is_set(const sgc_config *c, const char *name);   /* in the file or on the command line, not derived  */
 bool sgc_config_is_on_command_line(const sgc_config *c, const char *name);
 const char *sgc_config_origin(const sgc_config *c, const char *name);
-/* Override a value with one that the program derived, e.g. gradient_accumulation_steps at another world size. */
+/* Override a value with one that the program derived, e.g. gradient_accumulation_steps at another world size. value: as on the
+ * command line. SGC_EARG: no such name; SGC_ECONFIG: not a value of it. Conflicts with other settings are not looked for. */
 sgc_status sgc_config_set(sgc_config *c, const char *name, const char *value, const char *origin);
 
 /* --help of the options: all groups in short, or one group in full. SGC_ECONFIG for an unknown group. */
@@ -66,7 +67,7 @@ sgc_status sgc_config_help(FILE *out, const char *group);
 /* The options' part of the manual page, in man(7) macros. */
 void sgc_config_man(FILE *out);
 
-/* The nearest of the row names (or of the given NULL-terminated list) to a misspelt one; NULL if none is near. */
+/* The nearest of the row names to a misspelt one; NULL if none is near. */
 const char *sgc_config_nearest(const char *name);
 
 #endif

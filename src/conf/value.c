@@ -84,13 +84,14 @@ static bool parse_choice(const sgc_option *o, const char *text, int64_t *choice,
     return false;
 }
 
-/* Only digits, signs and so on: strtoll and strtod also take blanks, hexadecimal numbers, infinity and NaN. */
+/* Only digits, signs and so on: strtoll and strtod also take blanks, hexadecimal numbers, infinity and NaN.
+ * errno is ERANGE after an integer beyond 64 bits. */
 static bool parse_number(const sgc_option *o, const char *text, sgc_value *v)
 {
     char *end;
     bool is_int = o->type == SGC_OPTION_INT;
-    if (*text == '\0' || strspn(text, is_int ? "+-0123456789" : "+-.0123456789eE") != strlen(text)) return false;
     errno = 0;
+    if (*text == '\0' || strspn(text, is_int ? "+-0123456789" : "+-.0123456789eE") != strlen(text)) return false;
     if (is_int) v->i = strtoll(text, &end, 10);
     else v->f = strtod(text, &end);
     return *end == '\0' && !(is_int && errno == ERANGE);
@@ -112,7 +113,7 @@ bool sgc_value_parse(const sgc_option *o, const char *text, sgc_value *v, sgc_st
         break;
     case SGC_OPTION_INT:
         if (parse_number(o, text, v)) return true;
-        reason = "no integer of 64 bits";
+        reason = errno == ERANGE ? "beyond 64 bits" : "no integer";
         break;
     case SGC_OPTION_FLOAT:
         if (parse_number(o, text, v)) return true;
