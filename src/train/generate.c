@@ -1,7 +1,7 @@
 /* The generate command: sgc_generate. Every rank computes the same text, rank 0 prints it. */
 #include <stdlib.h>
+#include <string.h>
 
-#include "base/log.h"
 #include "ckpt/ckpt.h"
 #include "data/data.h"
 #include "train/choice_impl.h"
@@ -23,6 +23,8 @@ typedef struct generator {
     sgc_graph *chunk, *single; /* CHUNK positions, one position; they share arena and cache */
     void *arena;
     int64_t capacity;        /* positions of the cache                                     */
+    int32_t *seen;           /* [capacity] tokens in the cache                             */
+    int64_t n_seen;
     int32_t *prompt;         /* owned                                                      */
     int64_t n_prompt;
     int32_t *scratch;        /* [V]                                                        */
@@ -37,9 +39,6 @@ static sgc_status check_prompt(generator *g)
                        (long long)g->n_prompt, (long long)limit);
     int64_t wanted = g->n_prompt + g->o->max_new_tokens - 1; /* the last token is not fed back */
     g->capacity = wanted < limit ? wanted : limit;
-    if (wanted > limit)
-        sgc_log_warning("the text ends after %lld of %lld new tokens: the model sees at most %lld positions (n_positions)",
-                        (long long)(limit - g->n_prompt + 1), (long long)g->o->max_new_tokens, (long long)limit);
     return SGC_OK;
 }
 
@@ -60,28 +59,39 @@ static sgc_status prepare_local(generator *g)
     size_t a = sgc_graph_arena_bytes(g->chunk), b = sgc_graph_arena_bytes(g->single);
     g->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, a > b ? a : b);
     g->scratch = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->model->options.vocab_size * sizeof(*g->scratch));
-    if (!g->arena || !g->scratch) return SGC_ENOMEM;
+    g->seen = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->capacity * sizeof(*g->seen));
+    if (!g->arena || !g->scratch || !g->seen) return SGC_ENOMEM;
     sgc_graph_bind_arena(g->chunk, g->arena);
     sgc_graph_bind_arena(g->single, g->arena);
 done:
     return st;
 }
 
-/* Feed n tokens at a position; *logits: of the last one. */
-static sgc_status feed(generator *g, const int32_t *tokens, int64_t n, int64_t position, const float **logits)
+/* Append tokens to what the model has seen; *logits: of the last one. */
+static sgc_status feed(generator *g, const int32_t *tokens, int64_t n, const float **logits)
 {
     sgc_status st = SGC_OK;
-    int64_t V = g->model->options.vocab_size;
-    for (int64_t done_n = 0, step; done_n < n; done_n += step) {
-        step = n - done_n >= CHUNK ? CHUNK : 1;
+    memmove(g->seen + g->n_seen, tokens, (size_t)n * sizeof(*tokens));
+    for (int64_t step; n > 0; n -= step) {
+        step = n >= CHUNK ? CHUNK : 1;
         sgc_graph *graph = step == 1 ? g->single : g->chunk;
-        sgc_batch batch = {.tokens = tokens + done_n, .position = position + done_n};
+        sgc_batch batch = {.tokens = g->seen + g->n_seen, .position = g->n_seen};
         sgc_graph_bind_batch(graph, &batch);
         SGC_TRY(sgc_zero_forward(g->engine, graph));
-        *logits = (const float *)sgc_graph_logits(graph) + (step - 1) * V;
+        *logits = (const float *)sgc_graph_logits(graph) + (step - 1) * g->model->options.vocab_size;
+        g->n_seen += step;
     }
 done:
     return st;
+}
+
+/* The context is full: the model forgets its older half. */
+static sgc_status slide(generator *g, const float **logits)
+{
+    int64_t n_kept = g->capacity / 2;
+    memmove(g->seen, g->seen + g->n_seen - n_kept, (size_t)n_kept * sizeof(*g->seen));
+    g->n_seen = 0;
+    return feed(g, g->seen, n_kept, logits);
 }
 
 static sgc_status print(const generator *g, const char *text, size_t bytes)
@@ -100,15 +110,16 @@ static sgc_status generate_local(generator *g)
     sgc_str text = {0};
     int32_t next;
     SGC_TRY(print(g, g->o->prompt, g->o->prompt_bytes));
-    SGC_TRY(feed(g, g->prompt, g->n_prompt, 0, &logits));
-    for (int64_t i = 0, position = g->n_prompt; i < g->o->max_new_tokens; i++, position++) {
-        next = sgc_choose(logits, g->tokenizer->vocab_size, &rule, sgc_choice_uniform(g->o->seed, position), g->scratch);
+    SGC_TRY(feed(g, g->prompt, g->n_prompt, &logits));
+    for (int64_t i = 0; i < g->o->max_new_tokens; i++) {
+        next = sgc_choose(logits, g->tokenizer->vocab_size, &rule, sgc_choice_uniform(g->o->seed, g->n_prompt + i), g->scratch);
         if (next == g->o->eos_token_id) break;
         text.n = 0;
         SGC_TRY(g->tokenizer->decode(g->tokenizer, next, &text));
         SGC_TRY(print(g, text.text, text.n));
-        if (i + 1 == g->o->max_new_tokens || position >= g->capacity) break;
-        SGC_TRY(feed(g, &next, 1, position, &logits));
+        if (i + 1 == g->o->max_new_tokens) break;
+        if (g->n_seen == g->capacity) SGC_TRY(slide(g, &logits));
+        SGC_TRY(feed(g, &next, 1, &logits));
     }
     SGC_TRY(print(g, "\n", 1));
 done:
@@ -138,6 +149,7 @@ done:
     sgc_graph_free(g.single);
     sgc_mem_free(g.arena);
     sgc_mem_free(g.scratch);
+    sgc_mem_free(g.seen);
     free(g.prompt);
     if (g.has_device) sgc_device_close(&g.device);
     sgc_model_free(g.model);

@@ -54,10 +54,10 @@ static sgc_status refuse_nonfinite(sgc_run *r, bool own_loss_is_bad)
     const sgc_param_spec *tensor = sgc_zero_nonfinite(r->engine);
     const char *hint = "the last checkpoint is untouched; lower the learning rate, or go on regardless with --nonfinite continue";
     if (own_loss_is_bad)
-        st = sgc_err(SGC_ENONFINITE, "update %lld: the loss is not finite%s%s; %s", update, tensor ? ", first in the gradient of " : "",
-                     tensor ? tensor->name : "", hint);
+        st = sgc_err(SGC_ENONFINITE, "update %lld: the loss on rank %d is not finite%s%s; %s", update, r->world->rank,
+                     tensor ? ", nor is the gradient of " : "", tensor ? tensor->name : "", hint);
     else if (tensor && r->control.n_bad_loss == 0)
-        st = sgc_err(SGC_ENONFINITE, "update %lld: the gradient of %s is not finite; %s", update, tensor->name, hint);
+        st = sgc_err(SGC_ENONFINITE, "update %lld: the gradient of %s on rank %d is not finite; %s", update, tensor->name, r->world->rank, hint);
     st = sgc_agree(r->world->all, st);
     if (st == SGC_OK) st = sgc_err(SGC_ENONFINITE, "update %lld: the norm of the gradient is not finite; %s", update, hint);
     sgc_status dropped = sgc_zero_drop_gradients(r->engine);

@@ -114,22 +114,22 @@ static json_t *step_times(const sgc_run *r)
     return out;
 }
 
-static json_t *pair(double least, double most)
-{
-    return json_pack("{s:o, s:o}", "min", json_integer((json_int_t)least), "max", json_integer((json_int_t)most));
-}
+/* Counts and bytes; a mean of counts may be fractional. */
+static json_t *count(double x) { return x == floor(x) ? json_integer((json_int_t)x) : sgc_json_number(x); }
+
+static json_t *pair(double least, double most) { return json_pack("{s:o, s:o}", "min", count(least), "max", count(most)); }
 
 static json_t *memory(const sgc_run *r, const spread *least, const spread *most)
 {
     json_t *out = json_object();
     for (int p = 0; p < SGC_MEM_N_PURPOSES; p++) {
         json_t *one = pair(least->held[p], most->held[p]);
-        json_object_set_new(one, "peak", json_integer((json_int_t)most->peak[p]));
+        json_object_set_new(one, "peak", count(most->peak[p]));
         json_object_set_new(out, sgc_mem_name((sgc_mem_purpose)p), one);
     }
     json_t *states = pair(least->states, most->states);
-    json_object_set_new(states, "formula", sgc_json_number(sgc_zero_formula(r->engine).state_bytes));
-    json_object_set_new(states, "expected", sgc_json_number(sgc_zero_expected(r->engine).state_bytes));
+    json_object_set_new(states, "formula", count(sgc_zero_formula(r->engine).state_bytes));
+    json_object_set_new(states, "expected", count(sgc_zero_expected(r->engine).state_bytes));
     json_object_set_new(out, "model_states", states);
     json_object_set_new(out, r->t->gradient_checkpointing ? "activations_with_gradient_checkpointing" : "activations_planned",
                         json_integer((json_int_t)r->train_arena_bytes));
@@ -143,12 +143,11 @@ static json_t *sent_per_update(const sgc_run *r, const spread *least, const spre
     json_t *out = json_object();
     for (int c = 0; c < SGC_N_COLLECTIVES; c++)
         json_object_set_new(out, sgc_collective_name((sgc_collective)c),
-                            json_pack("{s:f, s:f, s:f}", "calls", most->calls[c], "elements", most->elements[c], "bytes", most->bytes[c]));
-    json_t *total = json_object();
-    json_object_set_new(total, "min", sgc_json_number(least->sent));
-    json_object_set_new(total, "max", sgc_json_number(most->sent));
-    json_object_set_new(total, "formula", sgc_json_number(sgc_zero_formula(r->engine).elements_per_update));
-    json_object_set_new(total, "expected", sgc_json_number(sgc_zero_expected(r->engine).elements_per_update));
+                            json_pack("{s:o, s:o, s:o}", "calls", count(most->calls[c]), "elements", count(most->elements[c]), "bytes",
+                                      count(most->bytes[c])));
+    json_t *total = pair(least->sent, most->sent);
+    json_object_set_new(total, "formula", count(sgc_zero_formula(r->engine).elements_per_update));
+    json_object_set_new(total, "expected", count(sgc_zero_expected(r->engine).elements_per_update));
     json_object_set_new(out, "elements", total);
     return out;
 }

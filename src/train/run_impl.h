@@ -63,8 +63,10 @@ typedef struct sgc_run {
 sgc_status sgc_run_setup(sgc_run *r);
 void sgc_run_free(sgc_run *r);
 
-/* Collective: rank 0 decides how to begin and opens the checkpoint; refuses one that does not fit; keeps its global batch. */
+/* Collective: rank 0 looks at output_dir and decides how to begin. */
 sgc_status sgc_start_decide(sgc_run *r);
+/* Collective: opens the checkpoint, refuses one that does not fit, keeps its global batch. */
+sgc_status sgc_start_open(sgc_run *r);
 /* Collective: initial or stored weights, states and counters. */
 sgc_status sgc_start_load(sgc_run *r);
 /* Collective, when nothing else can fail: moves what belongs to other runs, or lies ahead, out of the way. */

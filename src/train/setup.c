@@ -128,10 +128,11 @@ sgc_status sgc_run_setup(sgc_run *r)
     sgc_status st = SGC_OK;
     sgc_group *all = r->world->all;
     SGC_TRY(take_output_dir(r));
+    SGC_TRY(sgc_start_decide(r));
     SGC_TRY(sgc_dataset_open(&r->data, r->world, r->config, true));
     st = sgc_fix_vocabulary(r->config, &r->data);
     SGC_AGREE(all);
-    SGC_TRY(sgc_start_decide(r));
+    SGC_TRY(sgc_start_open(r));
     st = derive_local(r);
     SGC_AGREE(all);
 

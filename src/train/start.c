@@ -94,6 +94,13 @@ sgc_status sgc_start_decide(sgc_run *r)
     if (r->world->rank == 0) st = decide_local(&r->start, r->t);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
+done:
+    return st;
+}
+
+sgc_status sgc_start_open(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
     if (r->start.path[0]) {
         SGC_TRY(sgc_ckpt_open(&r->ckpt, r->start.path, r->world->all));
         SGC_TRY(sgc_fit_check(r->world, r->config, r->start.path, true));

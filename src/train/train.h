@@ -24,7 +24,8 @@ typedef struct sgc_generate_options {
     int64_t eos_token_id;     /* -1: none                                        */
     uint64_t seed;
 } sgc_generate_options;
-/* Prints prompt and continuation on stdout as they are made. */
+/* Prints prompt and continuation on stdout as they are made. Where the text outgrows the context, the model forgets the older half
+ * of it; a prompt that does is SGC_ECONFIG. */
 sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate_options *o);
 
 #endif
