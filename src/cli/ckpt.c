@@ -91,7 +91,7 @@ int sgc_cli_ckpt(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(help, stdout);
-            return EXIT_SUCCESS;
+            return SGC_EXIT_OK;
         }
     if (argc < 2 || strcmp(argv[1], "ls") != 0)
         st = sgc_err(SGC_ECONFIG, "ckpt has one command, ls; write: stagecoach ckpt ls RUN");
@@ -99,7 +99,7 @@ int sgc_cli_ckpt(int argc, char **argv)
         st = sgc_err(SGC_ECONFIG, "ckpt ls takes one directory; write: stagecoach ckpt ls RUN");
     else
         st = list(argv[2]);
-    if (st == SGC_OK) return EXIT_SUCCESS;
+    if (st == SGC_OK) return SGC_EXIT_OK;
     fprintf(stderr, "stagecoach: error: %s\n", sgc_err_message());
-    return st == SGC_ECONFIG ? 2 : EXIT_FAILURE;
+    return st == SGC_ECONFIG ? SGC_EXIT_USAGE : SGC_EXIT_ERROR;
 }
