@@ -14,18 +14,18 @@ V_INLINE void product_block(const int n_rows, const int n_vectors, bool accumula
                             int64_t a_column, const float *b, int64_t b_row, int64_t K)
 {
     vf sum[4][4];
-    for (int i = 0; i < n_rows; i++)
-        for (int j = 0; j < n_vectors; j++) sum[i][j] = accumulate ? v_load(c + i * c_row + j * V_N) : v_set(0);
+    V_UNROLL for (int i = 0; i < n_rows; i++)
+        V_UNROLL for (int j = 0; j < n_vectors; j++) sum[i][j] = accumulate ? v_load(c + i * c_row + j * V_N) : v_set(0);
     for (int64_t k = 0; k < K; k++) {
         vf row[4];
-        for (int j = 0; j < n_vectors; j++) row[j] = v_load(b + k * b_row + j * V_N);
-        for (int i = 0; i < n_rows; i++) {
+        V_UNROLL for (int j = 0; j < n_vectors; j++) row[j] = v_load(b + k * b_row + j * V_N);
+        V_UNROLL for (int i = 0; i < n_rows; i++) {
             vf factor = v_set(a[i * a_row + k * a_column]);
-            for (int j = 0; j < n_vectors; j++) sum[i][j] = V_FMA(factor, row[j], sum[i][j]);
+            V_UNROLL for (int j = 0; j < n_vectors; j++) sum[i][j] = V_FMA(factor, row[j], sum[i][j]);
         }
     }
-    for (int i = 0; i < n_rows; i++)
-        for (int j = 0; j < n_vectors; j++) v_store(c + i * c_row + j * V_N, sum[i][j]);
+    V_UNROLL for (int i = 0; i < n_rows; i++)
+        V_UNROLL for (int j = 0; j < n_vectors; j++) v_store(c + i * c_row + j * V_N, sum[i][j]);
 }
 
 /* The sums of an element always run over k in order, whatever block it falls into. N is a multiple of V_N. */

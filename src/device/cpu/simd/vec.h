@@ -35,6 +35,13 @@ typedef float vf_half __attribute__((vector_size(V_BYTES / 2)));
 #define V_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
 #endif
 
+/* Before a loop of few turns whose arrays are to live in registers. */
+#ifdef __clang__
+#define V_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define V_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* V_MUL32: products of the low halves of 64-bit lanes. V_MAX(a, b) is b where either is NaN. */
 #if V_BYTES == 64
 #include <immintrin.h>
