@@ -68,8 +68,8 @@ typed mpirun -n 4 $stagecoach train conf/quickstart.cfg --zero.stage 3 --resume_
 echo "training took $SECONDS s in all"
 last=$run/checkpoint-$n_steps
 
-title "Evaluation"
-typed mpirun -n 2 $stagecoach eval conf/quickstart.cfg --resume_from_checkpoint "$last"
+title "Evaluation over the whole validation part"
+typed mpirun -n 2 $stagecoach eval conf/quickstart.cfg --data.max_eval_samples 0 --resume_from_checkpoint "$last"
 
 title "The loss curve"
 typed jobscripts/plot-loss.sh $run
