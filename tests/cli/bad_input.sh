@@ -106,6 +106,11 @@ if unshare -m true 2>/dev/null; then
 else
     skip "a rank that fails alone is named" "no mount namespaces here"
 fi
+# A token beyond the vocabulary is met in the middle of an epoch, by one rank.
+cp "$work/text.txt.byte.h5" "$work/damaged.h5"
+printf '\377\377\377\377' | dd of="$work/damaged.h5" bs=1 seek=$(($(stat -c %s "$work/damaged.h5") / 2)) conv=notrunc 2>/dev/null
+refused "a damaged token in an update ends all ranks" 1 "CRITICAL .*rank [01] on .*, update [0-9]+: .*damaged.h5" --output_dir "$work/tokens" \
+    --data.train_file "$work/damaged.h5" --max_steps 400 --save_strategy no
 # A file may grow to 16 KiB on rank 1, its shard does not fit. Open MPI's shared memory would not, either.
 cat >"$work/small" <<END
 #!/bin/bash
