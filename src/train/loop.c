@@ -127,7 +127,7 @@ static void end_without_peers(sgc_run *r)
 static void note_stop(sgc_run *r)
 {
     if (r->control.n_stop == 0 || r->state.step >= r->plan.n_steps) return;
-    r->stop = 1;
+    r->stop = true;
     if (sgc_signals_stop()) sgc_log_warning("%s: stopping after update %lld", strsignal(sgc_signals_stop()), (long long)r->state.step);
 }
 

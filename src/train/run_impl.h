@@ -47,7 +47,7 @@ typedef struct sgc_run {
     sgc_run_state state;
     sgc_control control;      /* of the last update, agreed                                           */
     double last_grad_norm;
-    int stop;                 /* a stop was agreed on                                                 */
+    bool stop;                /* a stop was agreed on                                                 */
     bool epoch_ended;         /* the last update crossed the end of an epoch, or was the last of all   */
     int64_t saved_step;       /* -1: not yet                                                          */
 
