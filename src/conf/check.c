@@ -76,6 +76,8 @@ void sgc_config_check(const sgc_config *c, sgc_problems *p)
     check_evaluation(&k);
     if (t->lr_scheduler_type == SGC_SCHEDULE_POLYNOMIAL && t->learning_rate <= 1e-7)
         conflict(&k, SGC_ROW_training_learning_rate, SGC_ROW_training_lr_scheduler_type, "this schedule ends at 1e-07: write a larger learning_rate");
+    if (c->model.n_embd % c->model.n_head != 0)
+        conflict(&k, SGC_ROW_model_n_head, SGC_ROW_model_n_embd, "write an n_head that divides n_embd");
     if (c->data.block_size > c->model.n_positions)
         conflict(&k, SGC_ROW_data_block_size, SGC_ROW_model_n_positions, "write a block_size of at most n_positions");
 }

@@ -84,6 +84,8 @@ sgc_status sgc_report_start(sgc_run *r)
     sgc_log_info("  Updates                      %s, of which %s are done; %s per epoch", grouped(p->n_steps, a), grouped(r->state.step, b),
                  grouped(p->updates_per_epoch, c));
     sgc_log_info("  Run                          %s in %s", r->run_id, t->output_dir);
+    if (t->warmup_steps > 0 && t->warmup_ratio > 0)
+        sgc_log_info("warmup_steps %lld and warmup_ratio %g are both given: warmup_steps acts", (long long)t->warmup_steps, t->warmup_ratio);
     if (p->accumulation < t->gradient_accumulation_steps)
         sgc_log_warning("an epoch has only %lld micro-batches per rank: gradient_accumulation_steps acts as %lld", (long long)p->micro_per_epoch,
                         (long long)p->accumulation);

@@ -257,6 +257,7 @@ START_TEST(settings_that_exclude_each_other_are_refused)
     REFUSE("--evaluation_strategy epoch: conflicts with --data.validation_split_percentage 0; "
            "there is nothing to evaluate: write data.validation_file, or data.validation_split_percentage above 0",
            "--evaluation_strategy", "epoch", "--data.validation_split_percentage", "0");
+    REFUSE("--model.n_head 5: conflicts with model.n_embd = 768 (default); write an n_head that divides n_embd", "--model.n_head", "5");
     REFUSE("--model.n_positions 64: conflicts with data.block_size = 1024 (default); write a block_size of at most n_positions", "--model.n_positions", "64");
     REFUSE("--learning_rate 1e-08: conflicts with --lr_scheduler_type polynomial; this schedule ends at 1e-07: write a larger learning_rate",
            "--learning_rate", "1e-8", "--lr_scheduler_type", "polynomial");
