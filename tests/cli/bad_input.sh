@@ -69,6 +69,9 @@ check "... saves nothing" is "$(ls "$work/diverged" | grep -c checkpoint)" 0
 check "nonfinite continue goes on" ranks 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/diverged" --learning_rate 1e9 --max_steps 50 \
     --save_steps 1000 --nonfinite continue --logging_steps 10
 check "... without what is not finite in the logged means" is "$(grep '"loss":null' "$work/diverged/metrics.jsonl")" ""
+check "logging_nan_inf_filter false" ranks 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/diverged" --overwrite_output_dir --learning_rate 1e9 \
+    --max_steps 50 --save_strategy no --nonfinite continue --logging_steps 10 --logging_nan_inf_filter false
+check "... leaves it in the logged means" grep -q '"loss":null' "$work/diverged/metrics.jsonl"
 
 # A second job on the same output_dir, while the first one is at work.
 mpirun --timeout 60 -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/busy" --max_steps 1000000 --logging_steps 1 --save_strategy no >"$work/busy.log" 2>&1 &

@@ -57,7 +57,7 @@ check "save_total_limit keeps the newest" train limited 1 --save_steps 1 --save_
 check "... and only those" is "$(cd "$work/limited" && ls -d checkpoint-* | paste -sd' ')" "checkpoint-4 checkpoint-5"
 check "ckpt ls lists them" is "$("$STAGECOACH" ckpt ls "$work/limited" | grep -c complete)" 2
 
-# 1280 tokens: 40 samples, 2 of them for validation; 38 / (2 x 2) micro-batches per rank, 4 updates per epoch.
+# 1280 tokens: 40 samples, 2 of them for validation; 38 / (2 x 2) micro-batches per rank, 5 updates per epoch.
 head -c 1280 "$work/text.txt" >"$work/short.txt"
 check "epochs are counted as the Trainer does" train epochs 2 --data.train_file "$work/short.txt" --max_steps -1 --num_train_epochs 2.5 \
     --logging_strategy epoch --save_strategy epoch --evaluation_strategy epoch --eval_delay 1.5
@@ -69,6 +69,34 @@ check "... of the logs" is "$(steps shares loss)" "1 2 4 6 8"
 check "an epoch shorter than the accumulation still updates" train shortened 2 --data.train_file "$work/short.txt" \
     --gradient_accumulation_steps 64 --max_steps 2 --save_strategy no
 check "... and that is said" says shortened "gradient_accumulation_steps acts as 10"
+
+# What an update makes of its options. After one update exp_avg is (1 - adam_beta1) x the gradient, clipped.
+one() { local name=$1; shift; train "$name" 2 --max_steps 1 --logging_steps 1 --evaluation_strategy no --warmup_steps 0 --learning_rate 0.1 --adam_beta1 0.5 "$@"; }
+exp_avg_norm() {
+    h5dump -y -m %.9g -g /optimizer/exp_avg "$work/$1/checkpoint-1/checkpoint.h5" |
+        awk '/DATA \{/ { on = 1; next } /\}/ { on = 0 } on { gsub(",", " "); for (i = 1; i <= NF; i++) s += $i * $i } END { print sqrt(s) }'
+}
+near() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; print a, b; exit !(b > 0 && d <= 1e-4 * b) }'; }
+differ() { ! h5diff -q "$work/$1/checkpoint-1/checkpoint.h5" "$work/$2/checkpoint-1/checkpoint.h5" "$3"; }
+grad_norm() { sed -n 's/.*"grad_norm":\([0-9.e+-]*\).*/\1/p' "$work/$1/metrics.jsonl"; }
+check "an update that is clipped" one clipped --max_grad_norm 0.01
+check "... has a gradient of max_grad_norm" near "$(exp_avg_norm clipped)" 0.005
+check "... and logs its norm before that" test "$(grad_norm clipped)" = "$(one unclipped --max_grad_norm none; grad_norm unclipped)"
+check "max_grad_norm none does not clip" near "$(exp_avg_norm unclipped)" "$(grad_norm unclipped | awk '{ print $1 / 2 }')"
+one zero --max_grad_norm 0
+check "... nor does 0" is "$(exp_avg_norm zero)" "$(exp_avg_norm unclipped)"
+check "weight_decay" one decayed --max_grad_norm none --weight_decay 0.5
+check "... acts on weights" differ decayed unclipped /model/h.0.mlp.c_fc.weight
+for tensor in h.0.mlp.c_fc.bias h.0.ln_1.weight ln_f.bias; do
+    check "... and not on $tensor" h5diff "$work/decayed/checkpoint-1/checkpoint.h5" "$work/unclipped/checkpoint-1/checkpoint.h5" "/model/$tensor"
+done
+check "a run with warm-up" train warm 1 --max_steps 6 --logging_steps 1 --save_strategy no --evaluation_strategy no --learning_rate 0.5 --warmup_steps 2 --warmup_ratio 1
+check "... logs the rate of the update to come" is \
+    "$(sed -n 's/.*"learning_rate":\([0-9.e+-]*\).*/\1/p' "$work/warm/metrics.jsonl" | paste -sd' ')" "0.25 0.5 0.375 0.25 0.125 0.0"
+check "... and says which of both acts" says warm "warmup_steps acts"
+check "replicas log at their own level" train replicas 2 --max_steps 2 --logging_steps 1 --save_strategy no --evaluation_strategy no --log_level error --log_level_replica debug
+check "... with their rank and node, and they alone" is "$(grep -cE '(DEBUG|INFO) ' "$work/replicas.log") $(grep -cE '\[rank 1 [^]]+\] update 2: log' "$work/replicas.log")" \
+    "$(grep -cE '(DEBUG|INFO) +\[rank 1 ' "$work/replicas.log") 1"
 
 check "a run of 8 updates (full_determinism)" train straight 2 --full_determinism
 mkdir "$work/resumed" && cp -a "$work/straight/checkpoint-4" "$work/straight/metrics.jsonl" "$work/resumed/"
