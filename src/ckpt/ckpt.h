@@ -70,7 +70,6 @@ sgc_status sgc_ckpt_open(sgc_ckpt **c, const char *path, sgc_group *group);
 void sgc_ckpt_close(sgc_ckpt *c);
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
-const char *sgc_ckpt_config_text(const sgc_ckpt *c);
 /**
  * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
  * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.

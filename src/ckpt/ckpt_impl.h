@@ -36,7 +36,6 @@ struct sgc_ckpt {
     size_t n_manifest_bytes;
     sgc_ckpt_info info;
     sgc_run_state state;
-    char *config_text;        /* owned */
     int fd, open_shard;       /* the one shard that is open, -1: none */
     char *block;              /* owned: manifest.block_size bytes, once something is read */
     int block_shard;          /* what block holds, -1: nothing */

@@ -89,9 +89,9 @@ START_TEST(arguments_say_what_to_write_instead)
     REFUSE("--save_strategy often: \"often\" is none of the names; write one of no, steps, epoch", "--save_strategy", "often");
     REFUSE("--save_total_limit 0: out of range; write an integer from 1 to 2147483647, or none", "--save_total_limit", "0");
     REFUSE("--output_dir=: \"\" is an empty text; write a text, or none", "--output_dir=");
-    ck_assert_str_eq(sgc_config_nearest("zero.stge"), "zero.stage");
-    ck_assert_str_eq(sgc_config_nearest("learning-Rate"), "training.learning_rate");
-    ck_assert_ptr_null(sgc_config_nearest("qqqqqqq"));
+    REFUSE("--zero.stge 1: unknown option: did you mean --zero.stage?", "--zero.stge", "1");
+    REFUSE("--learning-Rate 1: unknown option: did you mean --learning_rate?", "--learning-Rate", "1");
+    REFUSE("--qqqqqqq 1: unknown option; `train --help` lists them", "--qqqqqqq", "1");
 }
 END_TEST
 
