@@ -57,10 +57,13 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t)
             s->path[n - 1] = '\0';
     }
     s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
-    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir)
-        st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: continue with --resume_from_checkpoint latest, or start a new run with "
-                     "--overwrite_output_dir (they are then renamed, not deleted), or choose another output_dir", t->output_dir, n_present,
-                     n_present > 1 ? "s" : "", automatic ? ", none of them usable" : s->path[0] ? " of another run" : "");
+    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
+        bool is_usable = s->old_id[0];
+        st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
+                     "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",
+                     !is_usable ? ", none of them usable (stagecoach ckpt ls says why)" : s->path[0] ? " of another run" : "",
+                     is_usable ? "continue with --resume_from_checkpoint latest, or " : "");
+    }
 done:
     return st;
 }
