@@ -1,7 +1,7 @@
 #!/bin/bash
 # From a fresh clone on Debian 12 to a trained model: installs what is missing, builds, trains a small GPT-2 on the King James
 # Bible on 2 ranks, stops it halfway, resumes it on 4 ranks with another ZeRO stage, evaluates, shows what is in the checkpoint,
-# and has it write. About 3 minutes of training on 2 cores. A second run installs and builds nothing, and trains anew.
+# and has it write. About 2 minutes of training on 2 cores. A second run installs and builds nothing, and trains anew.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobscripts/one-node.sh
