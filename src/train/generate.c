@@ -47,6 +47,9 @@ static sgc_status prepare_local(generator *g)
     sgc_status st = SGC_OK;
     sgc_graph_spec spec = {.mode = SGC_DECODE, .B = 1, .T = CHUNK};
     g->tokenizer = sgc_tokenizer_at((int)g->config.data.tokenizer);
+    if (g->o->eos_token_id >= g->tokenizer->vocab_size)
+        return sgc_err(SGC_ECONFIG, "--eos_token_id %lld: the tokenizer has no such token; write a number from 0 to %lld", (long long)g->o->eos_token_id,
+                       (long long)g->tokenizer->vocab_size - 1);
     SGC_TRY(g->tokenizer->encode(g->tokenizer, g->o->prompt, g->o->prompt_bytes, &g->prompt, &g->n_prompt));
     SGC_TRY(check_prompt(g));
     spec.capacity = g->capacity;

@@ -47,6 +47,7 @@ refuses "a checkpoint that is not there is refused" 1 "checkpoint-9" "$STAGECOAC
 refuses "a misspelt option is refused with the right one" 2 "no option --tempreature; did you mean --temperature" \
     "$STAGECOACH" generate "$model" --prompt x --tempreature 1
 refuses "a number out of range is refused" 2 "--top_p 1.5: write a number from 0 to 1" "$STAGECOACH" generate "$model" --prompt x --top_p 1.5
+refuses "an end that never comes is refused" 2 "--eos_token_id 256: .*write a number from 0 to 255" "$STAGECOACH" generate "$model" --prompt x --eos_token_id 256
 refuses "no tokens are refused" 2 "--max_new_tokens 0: write a whole number from 1" "$STAGECOACH" generate "$model" --prompt x --max_new_tokens 0
 refuses "a full disk is an error" 1 "cannot be written to standard output" bash -c "'$STAGECOACH' generate '$model' --prompt x >/dev/full"
 finish
