@@ -21,7 +21,7 @@ static void *grown(sgc_graph *g, void *array, int n, int *capacity, size_t eleme
     return larger;
 }
 
-sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols)
+sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols, size_t element_bytes)
 {
     sgc_tensor **list = grown(g, g->tensors, g->n_tensors, &g->tensors_capacity, sizeof(*list));
     sgc_tensor *t = list ? calloc(1, sizeof(*t)) : NULL;
@@ -30,18 +30,23 @@ sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int
         g->out_of_memory = true;
         return &no_tensor;
     }
-    *t = (sgc_tensor){.kind = kind, .rows = rows, .cols = cols, .unit = -1, .first = -1, .last = -1};
-    t->bytes = (size_t)rows * (size_t)cols * g->device->ops->element_bytes;
+    *t = (sgc_tensor){.kind = kind, .rows = rows, .cols = cols, .element_bytes = element_bytes, .unit = -1, .first = -1, .last = -1};
+    t->bytes = (size_t)rows * (size_t)cols * element_bytes;
     g->tensors[g->n_tensors++] = t;
     return t;
 }
 
-sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t)
+sgc_tensor *sgc_values_new(sgc_graph *g, int64_t rows, int64_t cols)
 {
-    sgc_tensor *copy = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, t->rows, t->cols);
-    copy->bytes = t->bytes;
-    return copy;
+    return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, rows, cols, sgc_dtype_bytes(g->device->ops->value));
 }
+
+sgc_tensor *sgc_wide_new(sgc_graph *g, int64_t rows, int64_t cols)
+{
+    return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, rows, cols, sgc_dtype_bytes(g->device->ops->wide));
+}
+
+sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t) { return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, t->rows, t->cols, t->element_bytes); }
 
 sgc_node *sgc_node_new(sgc_graph *g, const sgc_op *op)
 {
@@ -74,7 +79,7 @@ sgc_tensor *sgc_param(sgc_graph *g, const sgc_unit *u, const char *name)
     }
     assert(spec && "a unit's forward asks for a parameter that it does not declare");
     int64_t rows = spec->n_dim == 2 ? spec->shape[0] : 1;
-    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM, rows, spec->n / rows);
+    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM, rows, spec->n / rows, sgc_dtype_bytes(g->device->ops->value));
     t->unit = owner->index;
     t->offset = (size_t)spec->offset;
     return t;
@@ -83,7 +88,7 @@ sgc_tensor *sgc_param(sgc_graph *g, const sgc_unit *u, const char *name)
 sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param)
 {
     if (!param) return NULL;
-    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM_GRAD, param->rows, param->cols);
+    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM_GRAD, param->rows, param->cols, sgc_dtype_bytes(g->device->ops->wide));
     t->unit = param->unit;
     t->offset = param->offset;
     return t;
@@ -93,8 +98,8 @@ void *sgc_at(const sgc_graph *g, const sgc_tensor *t)
 {
     if (!t) return NULL;
     switch (t->kind) {
-    case SGC_TENSOR_PARAM: return (char *)g->values[t->unit] + t->offset * g->device->ops->element_bytes;
-    case SGC_TENSOR_PARAM_GRAD: return (char *)g->gradients[t->unit] + t->offset * g->device->ops->element_bytes;
+    case SGC_TENSOR_PARAM: return (char *)g->values[t->unit] + t->offset * t->element_bytes;
+    case SGC_TENSOR_PARAM_GRAD: return (char *)g->gradients[t->unit] + t->offset * t->element_bytes;
     default: return g->arena + t->offset;
     }
 }

@@ -15,6 +15,7 @@ typedef enum sgc_tensor_kind {
 struct sgc_tensor {
     sgc_tensor_kind kind;
     int64_t rows, cols;    /* vectors: rows = 1                                                */
+    size_t element_bytes;
     size_t bytes;
     int unit;              /* parameters: the owner                                            */
     size_t offset;         /* parameters: elements in the flat buffer; else: bytes in the arena */
@@ -27,7 +28,7 @@ struct sgc_tensor {
 };
 
 #define SGC_MAX_IN 6
-#define SGC_MAX_OUT 5
+#define SGC_MAX_OUT 6
 
 typedef struct sgc_node sgc_node;
 
@@ -73,7 +74,9 @@ struct sgc_graph {
 };
 
 /* Building. All return a usable object even out of memory; sgc_graph_build then fails. */
-sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols);
+sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols, size_t element_bytes);
+sgc_tensor *sgc_values_new(sgc_graph *g, int64_t rows, int64_t cols); /* activations of the device's value type */
+sgc_tensor *sgc_wide_new(sgc_graph *g, int64_t rows, int64_t cols);   /* and of its wide type                    */
 sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t);
 sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param); /* NULL for NULL */
 sgc_node *sgc_node_new(sgc_graph *g, const sgc_op *op);

@@ -41,7 +41,7 @@ static const sgc_op embedding = {"embedding", embedding_run, embedding_backward}
 sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
 {
     assert(wte->cols == wpe->cols && g->spec.T <= wpe->rows);
-    sgc_tensor *x = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, n_rows(g), wte->cols);
+    sgc_tensor *x = sgc_values_new(g, n_rows(g), wte->cols);
     sgc_node *n = sgc_node_new(g, &embedding);
     *n = (sgc_node){.op = n->op, .in = {wte, wpe}, .out = {x}};
     return x;
@@ -79,7 +79,7 @@ sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_te
 {
     assert(w->cols == x->cols && b->cols == x->cols);
     sgc_tensor *y = sgc_tensor_like(g, x);
-    sgc_tensor *mean = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, 1), *rstd = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, 1);
+    sgc_tensor *mean = sgc_wide_new(g, x->rows, 1), *rstd = sgc_wide_new(g, x->rows, 1);
     sgc_node *n = sgc_node_new(g, &layer_norm);
     *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y, mean, rstd}, .f = epsilon};
     return y;
@@ -90,20 +90,20 @@ sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_te
 static void linear_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), false, AT(x), false, AT(w), false, AT(n->in[2]), x->rows, w->cols, w->rows);
+    OPS->matmul(DEVICE, AT(n->out[0]), false, false, AT(x), false, AT(w), false, AT(n->in[2]), x->rows, w->cols, w->rows);
 }
 
 static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w; out dx */
 {
     const sgc_tensor *dy = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), n->add, AT(dy), false, AT(w), true, NULL, dy->rows, w->rows, w->cols);
+    OPS->matmul(DEVICE, AT(n->out[0]), false, n->add, AT(dy), false, AT(w), true, NULL, dy->rows, w->rows, w->cols);
 }
 static const sgc_op linear_input_gradient = {"linear_input_gradient", linear_input_gradient_run, NULL};
 
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
     const sgc_tensor *x = n->in[0], *dy = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), true, AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
+    OPS->matmul(DEVICE, AT(n->out[0]), true, true, AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
     if (n->out[1]) OPS->bias_backward(DEVICE, AT(n->out[1]), AT(dy), dy->rows, dy->cols);
 }
 static const sgc_op linear_weight_gradient = {"linear_weight_gradient", linear_weight_gradient_run, NULL};
@@ -124,7 +124,7 @@ static const sgc_op linear = {"linear", linear_run, linear_backward};
 sgc_tensor *sgc_op_linear(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b)
 {
     assert(w->rows == x->cols && (!b || b->cols == w->cols));
-    sgc_tensor *y = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, w->cols);
+    sgc_tensor *y = sgc_values_new(g, x->rows, w->cols);
     sgc_node *n = sgc_node_new(g, &linear);
     *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y}};
     return y;
@@ -166,15 +166,15 @@ sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, doub
 {
     int64_t C = qkv->cols / 3;
     assert(C * 3 == qkv->cols && C % n_head == 0);
-    sgc_tensor *y = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, qkv->rows, C);
+    sgc_tensor *y = sgc_values_new(g, qkv->rows, C);
     if (g->spec.mode == SGC_DECODE) {
-        sgc_tensor *k = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C);
-        sgc_tensor *v = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C);
+        sgc_tensor *k = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C, qkv->element_bytes);
+        sgc_tensor *v = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C, qkv->element_bytes);
         sgc_node *n = sgc_node_new(g, &attention_cached);
         *n = (sgc_node){.op = n->op, .in = {qkv, k, v}, .out = {y}, .n = n_head};
         return y;
     }
-    sgc_tensor *lse = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, g->spec.B * n_head, g->spec.T);
+    sgc_tensor *lse = sgc_wide_new(g, g->spec.B * n_head, g->spec.T);
     sgc_node *n = sgc_node_new(g, &attention);
     *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
     return y;

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-static int my_rank(const sgc_zero *z) { return sgc_group_rank(z->group); }
-
 /* Stage 3: start the gathers of this time. The own part goes into its place first. */
 static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
 {
@@ -13,9 +11,10 @@ static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
     for (int i = 0; i < p->n_stays && p->stays[i].start <= time; i++) {
         if (p->stays[i].start != time) continue;
         sgc_zero_unit *u = &z->units[p->stays[i].unit];
-        u->values = (float *)(z->buffer + p->stays[i].offset);
-        memcpy(u->values + my_rank(z) * u->flat.n_shard, u->slots[SGC_SLOT_MODEL], (size_t)u->flat.n_shard * sizeof(float));
-        SGC_TRY(z->ops->all_gather(z->group, u->values, u->flat.n_shard, &u->gather));
+        sgc_dtype type = sgc_zero_value_type(z);
+        u->values = z->buffer + p->stays[i].offset;
+        memcpy(sgc_zero_part(z, u, u->values, type), u->value_shard, (size_t)u->flat.n_shard * sgc_dtype_bytes(type));
+        SGC_TRY(z->ops->all_gather(z->group, type, u->values, u->flat.n_shard, &u->gather));
     }
 done:
     return st;
@@ -63,7 +62,7 @@ static void open_gradients(sgc_zero *z, int time, bool fresh)
         sgc_zero_unit *u = &z->units[i];
         const sgc_backflow *b = &z->training.backflows[i];
         if (b->first != time) continue;
-        if (sgc_zero_shards_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
+        if (sgc_zero_pools_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
         if (fresh) memset(u->gradients, 0, (size_t)u->flat.n_padded * sizeof(float));
     }
 }
@@ -75,8 +74,13 @@ static sgc_status start_reductions(sgc_zero *z, int time)
         sgc_zero_unit *u = &z->units[i];
         const sgc_backflow *b = &z->training.backflows[i];
         if (b->last != time) continue;
-        float *part = u->gradients + my_rank(z) * u->flat.n_shard;
-        SGC_TRY(z->ops->reduce_scatter(z->group, u->gradients, part, (float *)(z->buffer + b->scratch_offset), u->flat.n_shard, &u->reduce));
+        void *travels = u->gradients;
+        if (z->spec.reduce_type != SGC_F32) {
+            travels = z->buffer + b->rounded_offset;
+            z->device->ops->narrow(z->device, travels, u->gradients, u->flat.n_padded);
+        }
+        SGC_TRY(z->ops->reduce_scatter(z->group, z->spec.reduce_type, travels, sgc_zero_part(z, u, u->gradients, SGC_F32), z->buffer + b->scratch_offset,
+                                       u->flat.n_shard, &u->reduce));
     }
 done:
     return st;
@@ -96,15 +100,17 @@ static void add_into(float *restrict sum, const float *restrict x, int64_t n)
  */
 static void collect(sgc_zero *z, sgc_zero_unit *u, int64_t micro)
 {
-    float *part = u->gradients + my_rank(z) * u->flat.n_shard;
+    float *part = sgc_zero_part(z, u, u->gradients, SGC_F32);
     int64_t n = u->flat.n_shard;
     size_t bytes = (size_t)n * sizeof(float);
     if (z->spec.full_determinism) {
         int level = 0;
         for (; (micro >> level) & 1; level++)
             add_into(part, u->partial[level], n);
-        float *sum = micro + 1 == z->spec.n_micro ? u->gradient_shard : u->partial[level];
+        void *sum = micro + 1 == z->spec.n_micro ? u->gradient_shard : (void *)u->partial[level];
         if (sum != part) memcpy(sum, part, bytes);
+    } else if (sgc_zero_rounds_gradients(z)) {
+        z->device->ops->narrow(z->device, u->gradient_shard, part, n);
     } else if (sgc_zero_shards_gradients(z)) {
         if (micro == 0)
             memcpy(u->gradient_shard, part, bytes);
@@ -122,7 +128,7 @@ static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
         if (z->training.backflows[i].last != time) continue;
         SGC_TRY(z->ops->wait(&u->reduce));
         collect(z, u, micro);
-        if (sgc_zero_shards_gradients(z)) u->gradients = NULL;
+        if (sgc_zero_pools_gradients(z)) u->gradients = NULL;
     }
 done:
     return st;
@@ -157,14 +163,15 @@ done:
 sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum)
 {
     sgc_status st = SGC_OK;
+    sgc_dtype type = sgc_zero_gradient_type(z);
     sgc_exact_zero(square_sum);
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
-        z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, u->flat.n_shard, SGC_FLAT_BLOCK);
+        z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, type, u->flat.n_shard, SGC_FLAT_BLOCK);
         for (int64_t b = 0; b < u->flat.n_shard / SGC_FLAT_BLOCK; b++)
             sgc_exact_add(square_sum, z->block_sums[b]);
         /* Stage 0 updates everything on every rank, from gradients that are whole again. */
-        if (!sgc_zero_shards_states(z)) SGC_TRY(z->ops->all_gather(z->group, u->gradients, u->flat.n_shard, &u->reduce));
+        if (!sgc_zero_shards_states(z)) SGC_TRY(z->ops->all_gather(z->group, type, u->whole_gradients, u->flat.n_shard, &u->reduce));
     }
 done:
     return st;
@@ -172,10 +179,14 @@ done:
 
 const sgc_param_spec *sgc_zero_nonfinite(sgc_zero *z)
 {
+    bool rounded = sgc_zero_gradient_type(z) == SGC_BF16;
     for (int i = 0; i < z->model->n_units; i++) {
         const sgc_zero_unit *u = &z->units[i];
+        const sgc_bf16 *half = u->gradient_shard;
+        const float *whole = u->gradient_shard;
         for (int64_t e = 0; e < u->flat.n_shard; e++)
-            if (!isfinite(u->gradient_shard[e])) return sgc_unit_param_at(u->unit, my_rank(z) * u->flat.n_shard + e);
+            if (!isfinite(rounded ? sgc_bf16_to_float(half[e]) : whole[e]))
+                return sgc_unit_param_at(u->unit, sgc_group_rank(z->group) * u->flat.n_shard + e);
     }
     return NULL;
 }
@@ -189,17 +200,27 @@ done:
     return st;
 }
 
-/* Elements [first, first + n) of the flat buffer; the pointers are to element `first`. Gaps between tensors stay zero. */
-static void update_range(sgc_zero *z, const sgc_zero_unit *u, int64_t first, int64_t n, float *p, float *m, float *v, const float *g, const sgc_adamw *rule,
-                         double weight_decay)
+/* What an update of one range of a unit works on; pointers are to the first element of the range. */
+typedef struct range {
+    int64_t first, n;         /* in the flat buffer                                    */
+    char *values;             /* NULL: the states are the parameters                    */
+    float *p, *m, *v;
+    const char *gradients;
+} range;
+
+/* Tensor by tensor: gaps between them stay zero. */
+static void update_range(sgc_zero *z, const sgc_zero_unit *u, range r, const sgc_adamw *rule, double weight_decay)
 {
+    sgc_dtype g_type = sgc_zero_gradient_type(z);
+    size_t value_bytes = sgc_dtype_bytes(sgc_zero_value_type(z)), g_bytes = sgc_dtype_bytes(g_type);
     for (int k = 0; k < u->unit->n_params; k++) {
         const sgc_param_spec *t = &u->unit->params[k];
-        int64_t from = t->offset > first ? t->offset : first;
-        int64_t to = t->offset + t->n < first + n ? t->offset + t->n : first + n;
+        int64_t from = t->offset > r.first ? t->offset : r.first;
+        int64_t to = t->offset + t->n < r.first + r.n ? t->offset + t->n : r.first + r.n;
         if (from >= to) continue;
-        int64_t at = from - first;
-        z->device->ops->adamw(z->device, p + at, m + at, v + at, g + at, to - from, t->decay ? weight_decay : 0, rule);
+        size_t at = (size_t)(from - r.first);
+        z->device->ops->adamw(z->device, r.values ? r.values + at * value_bytes : NULL, r.p + at, r.m + at, r.v + at, r.gradients + at * g_bytes, g_type,
+                              to - from, t->decay ? weight_decay : 0, rule);
     }
 }
 
@@ -208,16 +229,23 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
     sgc_status st = SGC_OK;
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
-        float *const *s = u->slots, *const *w = u->whole_slots;
+        float *const *s = sgc_zero_shards_states(z) ? u->slots : u->whole_slots;
+        range r = {.p = s[SGC_SLOT_MODEL], .m = s[SGC_SLOT_EXP_AVG], .v = s[SGC_SLOT_EXP_AVG_SQ]};
         if (sgc_zero_shards_states(z)) {
-            update_range(z, u, my_rank(z) * u->flat.n_shard, u->flat.n_shard, s[SGC_SLOT_MODEL], s[SGC_SLOT_EXP_AVG], s[SGC_SLOT_EXP_AVG_SQ],
-                         u->gradient_shard, rule, weight_decay);
-            /* Whole parameters are needed by the next pass, which waits for them unit by unit. */
-            if (!sgc_zero_shards_parameters(z)) SGC_TRY(z->ops->all_gather(z->group, u->values, u->flat.n_shard, &u->gather));
+            r.first = sgc_group_rank(z->group) * u->flat.n_shard;
+            r.n = u->flat.n_shard;
+            r.gradients = u->gradient_shard;
+            if (sgc_zero_has_masters(z)) r.values = u->value_shard;
         } else {
             SGC_TRY(z->ops->wait(&u->reduce));
-            update_range(z, u, 0, u->flat.n_padded, w[SGC_SLOT_MODEL], w[SGC_SLOT_EXP_AVG], w[SGC_SLOT_EXP_AVG_SQ], u->gradients, rule, weight_decay);
+            r.n = u->flat.n_padded;
+            r.gradients = u->whole_gradients;
+            if (sgc_zero_has_masters(z)) r.values = u->values;
         }
+        update_range(z, u, r, rule, weight_decay);
+        /* Where whole parameters are kept, the next pass waits for them unit by unit. */
+        if (sgc_zero_shards_states(z) && !sgc_zero_shards_parameters(z))
+            SGC_TRY(z->ops->all_gather(z->group, sgc_zero_value_type(z), u->values, u->flat.n_shard, &u->gather));
     }
 done:
     return st;
