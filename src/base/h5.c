@@ -16,7 +16,7 @@ static void close_id(hid_t id)
     if (id >= 0) H5Idec_ref(id);
 }
 
-/* Of the file that holds an object; "an image in memory" for one that was opened from there. */
+/* Of the file that holds an object. */
 static const char *file_name(hid_t object, char name[SGC_PATH_MAX])
 {
     if (H5Fget_name(object, name, SGC_PATH_MAX) <= 0) strcpy(name, "?");
@@ -92,11 +92,14 @@ sgc_status sgc_h5_close(sgc_h5 **file)
 
 sgc_status sgc_h5_open_image(hid_t *file, void *bytes, size_t n_bytes)
 {
+    static unsigned n_images; /* HDF5 takes images of one name for one file */
+    char name[64];
+    snprintf(name, sizeof(name), "an image in memory (%u)", ++n_images);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
     *file = H5I_INVALID_HID;
     if (H5Pset_fapl_core(fapl, 1 << 16, false) >= 0 && H5Pset_file_image(fapl, bytes, n_bytes) >= 0)
-        *file = H5Fopen("an image in memory", H5F_ACC_RDONLY, fapl);
+        *file = H5Fopen(name, H5F_ACC_RDONLY, fapl);
     close_id(fapl);
     return *file < 0 ? sgc_err(SGC_EDATA, "not an HDF5 file") : SGC_OK;
 }

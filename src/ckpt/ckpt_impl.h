@@ -32,7 +32,7 @@ sgc_status sgc_index_read(void *bytes, size_t n_bytes, const char *path, sgc_ckp
 struct sgc_ckpt {
     char path[SGC_PATH_MAX];
     sgc_manifest manifest;
-    char *manifest_text;      /* owned: n_manifest_bytes, for the other ranks */
+    char *manifest_text;      /* owned: n_manifest_bytes, until the other ranks have it */
     size_t n_manifest_bytes;
     sgc_ckpt_info info;
     sgc_run_state state;

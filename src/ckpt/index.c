@@ -148,7 +148,8 @@ sgc_status sgc_index_write(const char *directory, const sgc_model *model, const 
     SGC_TRY(sgc_h5_create(&f, path));
     for (int k = 0; k < n_parts; k++) {
         has_slot[parts[k].slot] = true;
-        for (int i = 0; i < parts[k].unit->n_params; i++) SGC_TRY(write_tensor(sgc_h5_id(f), info->id, &parts[k], &parts[k].unit->params[i]));
+        for (int i = 0; i < parts[k].unit->n_params; i++)
+            SGC_TRY(write_tensor(sgc_h5_id(f), info->id, &parts[k], &parts[k].unit->params[i]));
     }
     for (int slot = 0; slot < SGC_N_SLOTS; slot++)
         if (has_slot[slot] && model->options.tie_word_embeddings) SGC_TRY(link_tied_head(sgc_h5_id(f), slot));

@@ -90,7 +90,8 @@ static sgc_status remove_stale(const char *path, const char *stale_text)
     char id[SGC_ID_CHARS + 1], moved[SGC_PATH_MAX], *text = NULL;
     size_t n_bytes;
     sgc_ckpt_new_id(id);
-    if (snprintf(moved, sizeof(moved), "%s.stale-%s", path, id) >= (int)sizeof(moved)) return sgc_err(SGC_EIO, "the path %.60s... is too long", path);
+    if (snprintf(moved, sizeof(moved), "%s.stale-%s", path, id) >= (int)sizeof(moved))
+        return sgc_err(SGC_EIO, "the path %.60s... is too long", path);
     if (rename(path, moved) != 0) return errno == ENOENT ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot remove the stale lock %s", path);
     SGC_TRY(sgc_read_file(moved, &text, &n_bytes));
     if (strcmp(text, stale_text) != 0 && link(moved, path) != 0)
@@ -142,8 +143,8 @@ sgc_status sgc_lock_take(const char *output_dir)
             goto done;
         }
         if (!is_stale(&h, &me)) {
-            st = sgc_err(SGC_ECONFIG, "another job runs in %s: job id %s, host %s, pid %" PRId64 " (%s); choose another output_dir, or remove "
-                         "that file if the job is dead", output_dir, h.job, h.host, h.pid, path);
+            st = sgc_err(SGC_ECONFIG, "another job runs in %s: job id %s, host %s, pid %" PRId64 " (%s); choose another output_dir, or "
+                         "remove that file if the job is dead", output_dir, h.job, h.host, h.pid, path);
             goto done;
         }
         sgc_log_warning("%s is stale: its job (id %s, host %s, pid %" PRId64 ") is dead; taken over", path, h.job, h.host, h.pid);

@@ -147,6 +147,8 @@ sgc_status sgc_ckpt_open(sgc_ckpt **out, const char *path, sgc_group *group)
     SGC_TRY(sgc_bcast_bytes(group, bytes, n_bytes, 0));
     if (!is_root) st = unpack(*out, bytes);
     SGC_AGREE(group);
+    free((*out)->manifest_text);
+    (*out)->manifest_text = NULL;
 done:
     free(bytes);
     if (st != SGC_OK) {
@@ -186,7 +188,7 @@ done:
     return st;
 }
 
-/* Bring a block of a shard into the buffer, checked. unit and slot: for the message. */
+/* Bring a block of a shard into the buffer, checked. data: what is read, for the message. */
 static sgc_status load_block(sgc_ckpt *c, int shard, int64_t number, const sgc_manifest_data *data)
 {
     sgc_status st = SGC_OK;
@@ -200,8 +202,8 @@ static sgc_status load_block(sgc_ckpt *c, int shard, int64_t number, const sgc_m
     SGC_TRY(open_shard(c, shard, path));
     SGC_TRY(sgc_pread_all(c->fd, c->block, (size_t)n, first, path));
     if (sgc_hash64(c->block, (size_t)n) != f->hash[number])
-        return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold part of %s of unit %s, do not fit "
-                       "their hash in the manifest", path, first, first + n - 1, sgc_slot_path[data->slot], data->unit);
+        return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold part of %s of unit "
+                       "%s, do not fit their hash in the manifest", path, first, first + n - 1, sgc_slot_path[data->slot], data->unit);
     c->block_shard = shard;
     c->block_number = number;
 done:
@@ -235,8 +237,8 @@ sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64
         return sgc_err(SGC_ECKPT, "%s has no %s of unit %s: it is a checkpoint of another model", c->path, sgc_slot_path[slot], unit->name);
     int64_t n_shard = data->n;
     if (n_shard != sgc_flat_make(unit->n, c->manifest.world_size).n_shard)
-        return sgc_err(SGC_ECKPT, "%s holds %" PRId64 " x %d elements of unit %s, which do not fit its %" PRId64 ": it is a checkpoint of another model",
-                       c->path, n_shard, c->manifest.world_size, unit->name, unit->n);
+        return sgc_err(SGC_ECKPT, "%s holds %" PRId64 " x %d elements of unit %s, which do not fit its %" PRId64 ": it is a checkpoint of "
+                       "another model", c->path, n_shard, c->manifest.world_size, unit->name, unit->n);
     while (next < end) {
         int shard = (int)(next / n_shard);
         int64_t in_shard = next - shard * n_shard, n_here = n_shard - in_shard < end - next ? n_shard - in_shard : end - next;

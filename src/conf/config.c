@@ -6,7 +6,7 @@
 
 #include "conf/option_impl.h"
 
-enum { SHOWN_BYTES = 3600 }; /* what the message of an error holds */
+enum { SHOWN_BYTES = SGC_ERR_BYTES - 256 }; /* beside the line of the counts */
 
 void sgc_problem(sgc_problems *p, int row, const char *where, const char *format, ...)
 {

@@ -76,7 +76,7 @@ static bool take_string(reader *r)
 
 static bool take_comment(reader *r)
 {
-    if (r->p[1] != '*') { /* # or // */
+    if (r->p[0] == '#' || r->p[1] == '/') {
         take(r, strcspn(r->p, "\n"));
         return true;
     }

@@ -92,7 +92,8 @@ START_TEST(checkpoints_are_listed_by_step_with_what_is_wrong)
     save(&f, 300, run_a);
     save(&f, 20, run_a);
     save(&f, 4, run_a);
-    shell(&f, "mkdir -p .checkpoint-4000.tmp-0123456789abcdef/shards checkpoint- checkpoint-x checkpoint-7x best checkpoint-99999999999999999999 && "
+    shell(&f, "mkdir -p .checkpoint-4000.tmp-0123456789abcdef/shards checkpoint- checkpoint-x checkpoint-7x best && "
+              "mkdir checkpoint-99999999999999999999 && "
               "cp -r checkpoint-4 checkpoint-4.old-0123456789abcdef && touch checkpoint-5 && rm checkpoint-20/shards/* && "
               "mv checkpoint-1000 checkpoint-1001");
     expect(&f, "4 complete, 4 old, 20 damaged, 300 complete, 1001 damaged, 4000 partial");
@@ -212,7 +213,8 @@ static sgc_status take_from(const fixture *f, const char *job, int restart, cons
 {
     char command[256];
     sgc_err_clear();
-    snprintf(command, sizeof(command), "printf 'job %s\\nrestart %d\\nhost %s\\npid %d\\nstart %d\\n' >run.lock", job, restart, host, pid, start);
+    snprintf(command, sizeof(command), "printf 'job %s\\nrestart %d\\nhost %s\\npid %d\\nstart %d\\n' >run.lock", job, restart, host,
+             pid, start);
     shell(f, command);
     sgc_status st = sgc_lock_take(f->directory);
     sgc_lock_release();

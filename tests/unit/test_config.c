@@ -60,7 +60,7 @@ START_TEST(a_file_gives_values_of_every_type)
                     "  lr_scheduler_type = \"reduce_lr_on_plateau\"; evaluation_strategy = \"epoch\"; disable_tqdm = false; full_determinism = TRUE;\n"
                     "  output_dir = \"a \\\"b\\\"\\\\\" \"c\"; log_level = \"critical\"; data_seed = \"None\"; max_steps = 0x10; };\n"
                     "model: { activation_function = \"tanh\"; init_from = \"none\"; }; device: { type = \"reference\"; };\n"
-                    "data: { max_train_samples = -0; } # comment\n// another\n/* and\n one more */");
+                    "data: { max_train_samples = -0; } #* comment\n// another\n/* and\n one more */");
     ck_assert(c.training.learning_rate == 1.0 && c.training.has_eval_steps && c.training.eval_steps == 3.0);
     ck_assert_int_eq(c.training.seed, 5000000000);
     ck_assert(c.training.has_save_total_limit && c.training.save_total_limit == 2);
