@@ -1,7 +1,7 @@
 /*
  * Devices: memory and kernels behind one ops table. A table fixes two element types, so kernels take untyped pointers: the values
  * (parameters, activations and their gradients), and the wide numbers (gradients of parameters, statistics, logits, optimizer states).
- *     cpu, ref32: float, float      cpu_bf16, ref_bf16: bf16, float      ref64: double, double
+ *     cpu, ref32: float, float      cpu_bf16: bf16, float      ref64: double, double
  * Losses and token ids have one type everywhere.
  * Letters: B batch, T positions, C channels, H heads, D = C / H, V vocabulary, N rows (usually B * T).
  */
@@ -101,7 +101,7 @@ struct sgc_device {
 };
 
 /**
- * Open a device by name: "cpu", "cpu_bf16" (fast), "ref32", "ref_bf16", "ref64" (plain loops), "null".
+ * Open a device by name: "cpu", "cpu_bf16" (fast), "ref32", "ref64" (plain loops), "null".
  * @param full_determinism  results are the same at any number of threads, matrix products included.
  */
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism);
