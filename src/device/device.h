@@ -39,7 +39,9 @@ typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.Ad
     double grad_scale;       /* factor on the gradient: clipping                   */
 } sgc_adamw;
 
-/* "+=" marks outputs that are added to. No kernel allocates; results do not depend on the number of threads unless said. */
+/* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
+ * element's on its place in a range. Memory is taken at the first call of a shape only (prepared matrix products, scratch);
+ * a kernel that cannot have it ends the process with a message. */
 typedef struct sgc_device_ops {
     const char *name;
     sgc_dtype value, wide;

@@ -122,7 +122,7 @@ static sgc_status save(sgc_run *r)
                         .config_text = text.text, .block_size = r->config->checkpoint.block_size};
     SGC_TRY(sgc_ckpt_write(&job, path));
     r->saved_step = s->step;
-    sgc_log_info("saved %s in %.2f s", path, sgc_time_s() - start_s);
+    if (r->world->rank == 0) sgc_log_info("saved %s in %.2f s", path, sgc_time_s() - start_s);
     if (r->world->rank == 0 && r->t->has_save_total_limit) st = sgc_ckpt_rotate(r->t->output_dir, r->run_id, r->t->save_total_limit, -1);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));

@@ -170,7 +170,8 @@ sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
     sgc_signals_install();
     SGC_TRY(sgc_run_setup(&r));
     SGC_TRY(sgc_report_start(&r));
-    if (r.state.step >= r.plan.n_steps)
+    SGC_TRY(sgc_log_flush(w->all));
+    if (r.state.step >= r.plan.n_steps && w->rank == 0)
         sgc_log_info("nothing is left to do: update %lld of %lld is done (raise max_steps or num_train_epochs)", (long long)r.state.step,
                      (long long)r.plan.n_steps);
     SGC_TRY(train_updates(&r));

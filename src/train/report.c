@@ -66,6 +66,7 @@ sgc_status sgc_report_start(sgc_run *r)
     spread least, most;
     char a[32], b[32], c[32];
     SGC_TRY(measure(r, &least, &most));
+    if (r->world->rank != 0) goto done;
     sgc_log_info("***** Running training *****");
     sgc_log_info("  Model                        %s, %s parameters", r->model->type, grouped(r->model->n_parameters, a));
     sgc_log_info("  Samples                      %s of %lld tokens, %s for validation", grouped(r->data.train.n, a), (long long)r->data.train.block,
@@ -86,7 +87,6 @@ sgc_status sgc_report_start(sgc_run *r)
     if (p->accumulation < t->gradient_accumulation_steps)
         sgc_log_warning("an epoch has only %lld micro-batches per rank: gradient_accumulation_steps acts as %lld", (long long)p->micro_per_epoch,
                         (long long)p->accumulation);
-    SGC_TRY(sgc_log_flush(r->world->all));
 done:
     return st;
 }
@@ -228,7 +228,7 @@ sgc_status sgc_report_end(sgc_run *r)
     if (r->world->rank == 0 && worked && !r->stop) st = write_end_local(r);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "completed"));
-    if (worked)
+    if (worked && r->world->rank == 0)
         sgc_log_info("%s after update %lld of %lld: train_loss %.4f, %.0f tokens/s, first update %.2f s after the start", r->stop ? "Interrupted" : "Completed",
                      (long long)r->state.step, (long long)r->plan.n_steps, r->state.train_loss_sum / (double)r->state.train_loss_n,
                      sgc_run_tokens_per_second(r), r->startup_s);

@@ -183,8 +183,8 @@ START_TEST(activations_are_accurate_over_their_whole_range)
                 }
                 for (int i = 0; i < N; i++) {
                     double unit = fmax(1, fabs(x64[i])) * 0x1p-23; /* of the larger of argument and 1: both have terms of that size */
-                    ck_assert_msg(fabs(y[i] - y64[i]) <= 4 * unit, "kind %d%s at %.9g: %.9g, should be %.9g", kind, backward ? " backward" : "", x64[i],
-                                  (double)y[i], y64[i]);
+                    if (!(fabs(y[i] - y64[i]) <= 4 * unit)) /* an assertion per element would take seconds */
+                        ck_abort_msg("kind %d%s at %.9g: %.9g, should be %.9g", kind, backward ? " backward" : "", x64[i], (double)y[i], y64[i]);
                 }
             }
         free(x), free(y), free(one), free(x64), free(y64), free(one64);
@@ -244,7 +244,9 @@ START_TEST(the_same_elements_are_dropped_on_every_device)
             call r = {.device = &reference, .seed = 5};
             void *rx = in(&r, B * N), *ry = in(&r, B * N);
             reference.ops->dropout(&reference, ry, rx, B, N, &drop);
-            for (int64_t i = 0; i < B * N; i++) ck_assert_int_eq(element(&r.arrays[1], i) != 0, y[i] != 0);
+            int64_t n_different = 0;
+            for (int64_t i = 0; i < B * N; i++) n_different += (element(&r.arrays[1], i) != 0) != (y[i] != 0);
+            ck_assert_int_eq(n_different, 0);
             if (k == 0) ck_assert_mem_eq(ry, y, B * N * sizeof(*y));
             free_call(&r);
             sgc_device_close(&reference);
@@ -300,7 +302,7 @@ START_TEST(ignored_rows_have_no_loss_and_no_gradient)
 }
 END_TEST
 
-START_TEST(the_null_device_has_every_kernel_and_touches_nothing)
+START_TEST(every_device_fills_every_slot_and_null_needs_no_memory)
 {
     static const char *const names[] = {"cpu", "ref32", "ref64", "null"};
     for (int k = 0; k < 4; k++) {
@@ -348,5 +350,5 @@ UNIT_MAIN("kernels", every_kernel_agrees_with_the_reference_at_every_instruction
           the_same_elements_are_dropped_on_every_device,
           masks_of_long_tensors_go_on_beyond_32_bits,
           ignored_rows_have_no_loss_and_no_gradient,
-          the_null_device_has_every_kernel_and_touches_nothing,
+          every_device_fills_every_slot_and_null_needs_no_memory,
           unknown_devices_and_instruction_sets_are_refused)

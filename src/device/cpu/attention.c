@@ -18,7 +18,7 @@ int64_t sgc_attention_scratch(int64_t T, int64_t D)
 static sgc_attention_head head_of(const float *qkv, int64_t b, int64_t h, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop)
 {
     int64_t D = C / H;
-    bool dropping = drop && drop->p > 0;
+    bool dropping = drop->p > 0;
     return (sgc_attention_head){
         .qkv = qkv + b * T * 3 * C + h * D,
         .T = T,

@@ -31,6 +31,7 @@ static bool has(const struct level *level)
     return level->simd == &sgc_simd_portable;
 }
 
+/* NULL: any. The levels stand from best to least. */
 static const sgc_simd *choose(const char *wanted)
 {
     for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
@@ -38,7 +39,8 @@ static const sgc_simd *choose(const char *wanted)
     return NULL;
 }
 
-sgc_status sgc_cpu_choose_simd(const sgc_simd **simd)
+/* The best instruction set that this machine has, or the one that STAGECOACH_ISA names (for tests: oneDNN's own choice is not touched). */
+static sgc_status choose_simd(const sgc_simd **simd)
 {
     const char *wanted = getenv("STAGECOACH_ISA");
     *simd = choose(wanted);
@@ -79,7 +81,7 @@ sgc_status sgc_cpu_open(sgc_device *d)
     sgc_cpu *cpu = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sizeof(*cpu));
     if (!cpu) return SGC_ENOMEM;
     d->state = cpu;
-    SGC_TRY(sgc_cpu_choose_simd(&cpu->simd));
+    SGC_TRY(choose_simd(&cpu->simd));
     SGC_TRY(sgc_gemm_open(&cpu->gemm, d->exact_threads));
 done:
     if (st != SGC_OK) sgc_cpu_close(d);

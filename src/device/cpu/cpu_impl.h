@@ -12,10 +12,6 @@ typedef struct sgc_cpu {
     int64_t n_scratch;      /* floats */
 } sgc_cpu;
 
-/* The instruction set to use: the best that this machine has, or the one that STAGECOACH_ISA (portable, avx2, avx512) names.
- * SGC_ECONFIG if that is unknown or not there. */
-sgc_status sgc_cpu_choose_simd(const sgc_simd **simd);
-
 /* Uninitialised scratch memory, 64-byte aligned, good until the next call. Only a shape that needs more than all before allocates. */
 float *sgc_cpu_scratch(sgc_device *d, int64_t n_floats);
 

@@ -284,7 +284,7 @@ sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads)
     int n_before = omp_get_max_threads();
     if (g->one_thread) omp_set_num_threads(1);
     st = entry_fill(g, e, p, n_slots);
-    omp_set_num_threads(n_before);
+    if (g->one_thread) omp_set_num_threads(n_before);
     if (st == SGC_OK) {
         e->shape = s;
         st = reserve(g, n_slots, e->scratch_bytes);

@@ -19,7 +19,6 @@ void sgc_cpu_layer_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dw
     const float *dy = dy_, *x = x_, *mean = mean_, *rstd = rstd_;
 #pragma omp parallel if (N * C >= 2 * SGC_CPU_PIECE)
     {
-        /* the columns first: dx may be dy */
 #pragma omp for schedule(static)
         for (int64_t c = 0; c < C; c += SGC_CPU_COLUMNS)
             simd->layer_norm_columns(dw + c, db + c, dy + c, x + c, mean, rstd, N, C, C - c < SGC_CPU_COLUMNS ? C - c : SGC_CPU_COLUMNS);
