@@ -56,7 +56,7 @@ static void collect(sgc_zero *z, const sgc_model *m, sgc_group *group, result *r
             float *whole = malloc((size_t)f.n_padded * sizeof(float));
             memcpy(whole + sgc_group_rank(group) * f.n_shard, sgc_zero_shard(z, u, slot), (size_t)f.n_shard * sizeof(float));
             sgc_request *request = NULL;
-            mpi_assert(sgc_group_ops(group)->all_gather(group, whole, f.n_shard, &request) == SGC_OK);
+            mpi_assert(sgc_group_ops(group)->all_gather(group, SGC_F32, whole, f.n_shard, &request) == SGC_OK);
             mpi_assert(sgc_group_ops(group)->wait(&request) == SGC_OK);
             memcpy(r->values + at, whole, (size_t)m->units[u].n * sizeof(float));
             at += m->units[u].n;

@@ -63,7 +63,7 @@ static void matmul(call *c)
     int64_t m = c->size[0], n = c->size[1], k = c->size[2];
     void *a = in(c, m * k), *b = in(c, k * n), *bias = in(c, n);
     for (int mode = 0; mode < 8; mode++)
-        OPS->matmul(c->device, out(c, m * n), mode & 1, a, mode & 2, b, mode & 4, mode == 0 || mode == 7 || mode == 3 ? bias : NULL, m, n, k);
+        OPS->matmul(c->device, out(c, m * n), false, mode & 1, a, mode & 2, b, mode & 4, mode == 0 || mode == 7 || mode == 3 ? bias : NULL, m, n, k);
 }
 
 static void bias_backward(call *c)
@@ -124,10 +124,10 @@ static void cross_entropy(call *c)
 {
     int64_t N = c->size[0], V = c->size[1];
     double *loss = out_double(c, N);
-    void *logits = out(c, N * V);
+    void *logits = in(c, N * V), *dlogits = c->size[3] ? out(c, N * V) : NULL;
     int32_t *target = tokens(N, V);
     for (int64_t n = 3; n < N; n += 5) target[n] = -100;
-    OPS->cross_entropy(c->device, loss, logits, c->size[3], target, N, V, (double)c->size[2] / 100, 0.125);
+    OPS->cross_entropy(c->device, loss, dlogits, logits, target, N, V, (double)c->size[2] / 100, 0.125);
     free(target);
 }
 
@@ -136,9 +136,9 @@ static void adamw(call *c)
 {
     int64_t n = c->size[0];
     const sgc_adamw a = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .t = c->size[1], .grad_scale = 0.7};
-    void *p = out(c, n), *m = out(c, n), *g = in(c, n), *v = in_positive(c, n);
+    void *values = out(c, n), *p = out(c, n), *m = out(c, n), *g = in(c, n), *v = in_positive(c, n);
     c->arrays[c->n_arrays - 1].is_output = true;
-    OPS->adamw(c->device, p, m, v, g, n, 0.1, &a);
+    OPS->adamw(c->device, values, p, m, v, g, OPS->wide, n, 0.1, &a);
 }
 
 /* size: n, block */
@@ -147,7 +147,7 @@ static void block_square_sums(call *c)
     int64_t n = c->size[0], block = c->size[1];
     double *sums = out_double(c, n / block);
     void *x = in(c, n);
-    OPS->block_square_sums(c->device, sums, x, n, block);
+    OPS->block_square_sums(c->device, sums, x, OPS->value, n, block);
 }
 
 #define ROW_SIZES 10, {{1, 1}, {3, 1}, {1, 17}, {17, 3}, {5, 63}, {64, 64}, {65, 65}, {33, 100}, {130, 300}, {200, 768}}

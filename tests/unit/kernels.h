@@ -37,7 +37,7 @@ static inline void *new_array(call *c, int64_t n, bool is_output, bool is_double
 {
     array *a = &c->arrays[c->n_arrays];
     ck_assert_int_lt(c->n_arrays, MAX_ARRAYS);
-    *a = (array){NULL, n, is_output, is_double || c->device->ops->element_bytes == sizeof(double)};
+    *a = (array){NULL, n, is_output, is_double || c->device->ops->value == SGC_F64};
     a->data = malloc((size_t)n * (a->is_double ? sizeof(double) : sizeof(float)) + 1);
     ck_assert_ptr_nonnull(a->data);
     for (int64_t i = 0; i < n; i++) {

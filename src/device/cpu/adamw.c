@@ -1,10 +1,19 @@
 /* The AdamW update of a range, and the square sums that its clipping needs. */
 #include <math.h>
+#include <string.h>
 
 #include "device/cpu/cpu_impl.h"
 
-void sgc_cpu_adamw(sgc_device *d, void *p_, void *m_, void *v_, const void *g_, int64_t n, double weight_decay, const sgc_adamw *a)
+void sgc_cpu_narrow(sgc_device *d, void *values, const void *wide, int64_t n)
 {
+    (void)d;
+    memcpy(values, wide, (size_t)n * sizeof(float));
+}
+
+void sgc_cpu_adamw(sgc_device *d, void *values, void *p_, void *m_, void *v_, const void *g_, sgc_dtype g_type, int64_t n, double weight_decay,
+                   const sgc_adamw *a)
+{
+    (void)g_type;
     const sgc_simd *simd = sgc_cpu_simd(d);
     float *p = p_, *m = m_, *v = v_;
     const float *g = g_;
@@ -22,10 +31,12 @@ void sgc_cpu_adamw(sgc_device *d, void *p_, void *m_, void *v_, const void *g_, 
 #pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
     for (int64_t i = 0; i < n; i += SGC_CPU_PIECE)
         simd->adamw(p + i, m + i, v + i, g + i, n - i < SGC_CPU_PIECE ? n - i : SGC_CPU_PIECE, &factors);
+    if (values) sgc_cpu_narrow(d, values, p, n);
 }
 
-void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x_, int64_t n, int64_t block)
+void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x_, sgc_dtype x_type, int64_t n, int64_t block)
 {
+    (void)x_type;
     const sgc_simd *simd = sgc_cpu_simd(d);
     const float *x = x_;
 #pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)

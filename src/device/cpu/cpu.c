@@ -99,7 +99,8 @@ void sgc_cpu_close(sgc_device *d)
 
 const sgc_device_ops sgc_cpu_ops = {
     .name = "cpu",
-    .element_bytes = sizeof(float),
+    .value = SGC_F32,
+    .wide = SGC_F32,
     .embedding_forward = sgc_cpu_embedding_forward,
     .embedding_backward = sgc_cpu_embedding_backward,
     .layer_norm_forward = sgc_cpu_layer_norm_forward,
@@ -116,4 +117,5 @@ const sgc_device_ops sgc_cpu_ops = {
     .cross_entropy = sgc_cpu_cross_entropy,
     .adamw = sgc_cpu_adamw,
     .block_square_sums = sgc_cpu_block_square_sums,
+    .narrow = sgc_cpu_narrow,
 };

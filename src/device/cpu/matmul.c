@@ -89,8 +89,10 @@ done:
     return st;
 }
 
-void sgc_cpu_matmul(sgc_device *d, void *c, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m, int64_t n, int64_t k)
+void sgc_cpu_matmul(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
+                    int64_t n, int64_t k)
 {
+    (void)c_is_wide;
     sgc_status st = SGC_OK;
     sgc_gemm *gemm = ((sgc_cpu *)d->state)->gemm;
     const sgc_product p = {.c = c, .a = a, .b = b, .bias = bias, .m = m, .n = n, .k = k, .lda = ta ? m : k, .ldb = tb ? k : n, .ldc = n,

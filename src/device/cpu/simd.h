@@ -48,7 +48,8 @@ typedef struct sgc_simd {
                                int64_t n_columns);
     void (*column_sums)(float *db, const float *dy, int64_t N, int64_t C, int64_t n_columns);
 
-    void (*cross_entropy)(double *loss, float *logits, bool with_gradient, const int32_t *target, int64_t N, int64_t V, double smoothing, double scale);
+    /* One row; dlogits may be NULL, or logits */
+    void (*cross_entropy)(double *loss, float *dlogits, const float *logits, int32_t target, int64_t V, double smoothing, double scale);
 
     /* y: row 0 of this head's columns, rows C apart; lse [T] */
     void (*attention_forward)(const sgc_attention_head *a, float *y, float *lse);

@@ -104,8 +104,8 @@ V_INLINE float row_max(const float *row, int64_t V)
     return m;
 }
 
-/* Sum of exp(row - max), and of the row when `total` is wanted; the exponentials are left in the row when `keep`. */
-V_INLINE double row_exp_sum(float *row, int64_t V, float max, const bool keep, double *total)
+/* Sum of exp(row - max), and of the row; the exponentials are left in `out` where it is not NULL. */
+V_INLINE double row_exp_sum(float *out, const float *row, int64_t V, float max, double *total)
 {
     vd sum_low = {0}, sum_high = {0}, all_low = {0}, all_high = {0}, low, high;
     for (int64_t first = 0; first < V; first += SUM_VECTORS * V_N) {
@@ -115,7 +115,7 @@ V_INLINE double row_exp_sum(float *row, int64_t V, float max, const bool keep, d
             part_all += x;
             if (V - v < V_N) e = v_select((vi){V_LANES} < (int32_t)(V - v), e, v_set(0));
             part += e;
-            if (keep) v_store_n(row + v, e, V - v);
+            if (out) v_store_n(out + v, e, V - v);
         }
         v_to_double(part, &low, &high);
         sum_low += low;
@@ -128,25 +128,22 @@ V_INLINE double row_exp_sum(float *row, int64_t V, float max, const bool keep, d
     return v_sum_double(sum_low + sum_high);
 }
 
-static void cross_entropy(double *loss, float *logits, bool with_gradient, const int32_t *target, int64_t N, int64_t V, double smoothing, double scale)
+static void cross_entropy(double *loss, float *dlogits, const float *logits, int32_t target, int64_t V, double smoothing, double scale)
 {
-    float *row = logits;
-    for (int64_t n = 0; n < N; n++, row += V) {
-        loss[n] = 0;
-        if (target[n] == -100) {
-            if (with_gradient) memset(row, 0, (size_t)V * sizeof(*row));
-            continue;
-        }
-        double of_target = row[target[n]], total;
-        float max = row_max(row, V);
-        double sum = with_gradient ? row_exp_sum(row, V, max, true, &total) : row_exp_sum(row, V, max, false, &total);
-        double lse = max + log(sum);
-        loss[n] = (1 - smoothing) * (lse - of_target);
-        if (smoothing != 0) loss[n] += smoothing * (lse - total / (double)V);
-        if (!with_gradient) continue;
-        vf factor = v_set((float)(scale / sum));
-        float spread = (float)(scale * smoothing / (double)V), p_target = row[target[n]];
-        for (int64_t v = 0; v < V; v += V_N) v_store_n(row + v, V_FMA(v_load_n(row + v, V - v), factor, v_set(-spread)), V - v);
-        row[target[n]] = (float)(scale * (p_target / sum - (1 - smoothing) - smoothing / (double)V));
+    *loss = 0;
+    if (target == -100) {
+        if (dlogits) memset(dlogits, 0, (size_t)V * sizeof(*dlogits));
+        return;
     }
+    double of_target = logits[target], total;
+    float max = row_max(logits, V);
+    double sum = dlogits ? row_exp_sum(dlogits, logits, V, max, &total) : row_exp_sum(NULL, logits, V, max, &total);
+    double lse = max + log(sum);
+    *loss = (1 - smoothing) * (lse - of_target);
+    if (smoothing != 0) *loss += smoothing * (lse - total / (double)V);
+    if (!dlogits) return;
+    vf factor = v_set((float)(scale / sum));
+    float spread = (float)(scale * smoothing / (double)V), p_target = dlogits[target];
+    for (int64_t v = 0; v < V; v += V_N) v_store_n(dlogits + v, V_FMA(v_load_n(dlogits + v, V - v), factor, v_set(-spread)), V - v);
+    dlogits[target] = (float)(scale * (p_target / sum - (1 - smoothing) - smoothing / (double)V));
 }
