@@ -91,7 +91,21 @@ sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param)
     sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM_GRAD, param->rows, param->cols, sgc_dtype_bytes(g->device->ops->wide));
     t->unit = param->unit;
     t->offset = param->offset;
+    t->first_writer = true;
+    for (int i = 0; i < g->n_tensors && t->first_writer; i++) {
+        const sgc_tensor *other = g->tensors[i];
+        t->first_writer = other == t || other->kind != SGC_TENSOR_PARAM_GRAD || other->unit != t->unit || other->offset != t->offset;
+    }
     return t;
+}
+
+bool sgc_adds(const sgc_graph *g, const sgc_tensor *gradient) { return !(gradient->first_writer && g->fresh[gradient->unit]); }
+
+void *sgc_at_adding(const sgc_graph *g, const sgc_tensor *gradient)
+{
+    void *p = sgc_at(g, gradient);
+    if (gradient && !sgc_adds(g, gradient)) memset(p, 0, gradient->bytes);
+    return p;
 }
 
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t)
@@ -115,7 +129,8 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
     g->backward = calloc(n_units, sizeof(*g->backward));
     g->values = calloc(n_units, sizeof(*g->values));
     g->gradients = calloc(n_units, sizeof(*g->gradients));
-    if (!g->forward || !g->backward || !g->values || !g->gradients) g->out_of_memory = true;
+    g->fresh = calloc(n_units, sizeof(*g->fresh));
+    if (!g->forward || !g->backward || !g->values || !g->gradients || !g->fresh) g->out_of_memory = true;
 
     sgc_tensor *x = NULL;
     for (int u = 0; u < model->n_units && !g->out_of_memory; u++) {
@@ -144,16 +159,18 @@ void sgc_graph_free(sgc_graph *g)
     free(g->backward);
     free(g->values);
     free(g->gradients);
+    free(g->fresh);
     free(g);
 }
 
 size_t sgc_graph_arena_bytes(const sgc_graph *g) { return g->arena_bytes; }
 void sgc_graph_bind_arena(sgc_graph *g, void *arena) { g->arena = arena; }
 
-void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients)
+void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, bool fresh)
 {
     g->values[unit] = values;
     g->gradients[unit] = gradients;
+    g->fresh[unit] = fresh;
 }
 
 void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch) { g->batch = *batch; }

@@ -51,8 +51,9 @@ void sgc_graph_free(sgc_graph *g);
 size_t sgc_graph_arena_bytes(const sgc_graph *g);
 void sgc_graph_bind_arena(sgc_graph *g, void *arena); /* 64-byte aligned, borrowed */
 
-/* Flat buffers of unit u: values, and gradients that are added to (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs. */
-void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients);
+/* Flat buffers of unit u: values, and gradients (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs.
+ * fresh: what stands in the tensors' gradients is not read but replaced; else it is added to. Gaps between tensors are left alone. */
+void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, bool fresh);
 
 typedef struct sgc_batch {   /* what changes from run to run */
     const int32_t *tokens;   /* [B, T]                                                     */

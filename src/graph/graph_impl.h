@@ -7,7 +7,7 @@
 
 typedef enum sgc_tensor_kind {
     SGC_TENSOR_PARAM,      /* in the flat buffer of its unit                                   */
-    SGC_TENSOR_PARAM_GRAD, /* in the flat gradient buffer of its unit; always added to         */
+    SGC_TENSOR_PARAM_GRAD, /* in the flat gradient buffer of its unit                          */
     SGC_TENSOR_ACTIVATION, /* placed in the arena for the nodes between first and last use     */
     SGC_TENSOR_STATE       /* at the start of the arena, kept from run to run                  */
 } sgc_tensor_kind;
@@ -20,6 +20,7 @@ struct sgc_tensor {
     int unit;              /* parameters: the owner                                            */
     size_t offset;         /* parameters: elements in the flat buffer; else: bytes in the arena */
     int first, last;       /* activations: first and last node that touches it, -1: none       */
+    bool first_writer;     /* gradients of parameters: no call before adds to the same one     */
     bool keep;             /* read by the caller after the run: lives to the last node         */
 
     sgc_tensor *copy;      /* while deriving: of a repeated forward pass                       */
@@ -64,6 +65,7 @@ struct sgc_graph {
     int n_tensors, tensors_capacity;
     sgc_node_range *forward, *backward; /* of each unit                                        */
     void **values, **gradients;         /* bound flat buffers of each unit                     */
+    bool *fresh;                        /* of each unit: gradients are replaced                */
     bool out_of_memory;
     bool deriving;         /* nodes are being emitted for the backward pass                    */
     uint32_t n_dropouts;
@@ -96,5 +98,9 @@ sgc_status sgc_plan_memory(sgc_graph *g);
 
 /* Running: where a tensor is. NULL for NULL. */
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t);
+/* Does a call add to this gradient of a parameter (or write it first)? */
+bool sgc_adds(const sgc_graph *g, const sgc_tensor *gradient);
+/* The same for kernels that can only add: where it is, set to zero if it is written first. NULL for NULL. */
+void *sgc_at_adding(const sgc_graph *g, const sgc_tensor *gradient);
 
 #endif

@@ -44,7 +44,7 @@ static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
         OPS->matmul(g->device, AT(b.logits), true, false, x, false, w, true, NULL, R, V, C);
         OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, smoothing, g->batch.scale);
         if (!b.dx) continue;
-        OPS->matmul(g->device, AT(b.dw), true, true, AT(b.dlogits), true, x, false, NULL, V, C, R);
+        OPS->matmul(g->device, AT(b.dw), true, first > 0 || sgc_adds(g, b.dw), AT(b.dlogits), true, x, false, NULL, V, C, R);
         OPS->matmul(g->device, (char *)AT(b.dx) + (size_t)first * row_bytes, false, n->add, AT(b.dlogits), false, w, false, NULL, R, C, V);
     }
 }

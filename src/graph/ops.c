@@ -7,6 +7,7 @@
 #include <assert.h>
 
 #define AT(t) sgc_at(g, (t))
+#define ADDING(t) sgc_at_adding(g, (t))
 #define OPS (g->device->ops)
 #define DEVICE (g->device)
 
@@ -27,7 +28,7 @@ static void embedding_run(const sgc_graph *g, const sgc_node *n)
 
 static void embedding_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->embedding_backward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
+    OPS->embedding_backward(DEVICE, ADDING(n->out[0]), ADDING(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
 }
 static const sgc_op embedding_gradient = {"embedding_gradient", embedding_gradient_run, NULL};
 
@@ -57,7 +58,7 @@ static void layer_norm_run(const sgc_graph *g, const sgc_node *n)
 
 static void layer_norm_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, AT(n->out[1]), AT(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
+    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, ADDING(n->out[1]), ADDING(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
                              AT(n->in[3]), AT(n->in[4]), n->in[1]->rows, n->in[1]->cols);
 }
 static const sgc_op layer_norm_gradient = {"layer_norm_gradient", layer_norm_gradient_run, NULL};
@@ -103,8 +104,8 @@ static const sgc_op linear_input_gradient = {"linear_input_gradient", linear_inp
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
     const sgc_tensor *x = n->in[0], *dy = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), true, true, AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
-    if (n->out[1]) OPS->bias_backward(DEVICE, AT(n->out[1]), AT(dy), dy->rows, dy->cols);
+    OPS->matmul(DEVICE, AT(n->out[0]), true, sgc_adds(g, n->out[0]), AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
+    if (n->out[1]) OPS->bias_backward(DEVICE, ADDING(n->out[1]), AT(dy), dy->rows, dy->cols);
 }
 static const sgc_op linear_weight_gradient = {"linear_weight_gradient", linear_weight_gradient_run, NULL};
 

@@ -35,7 +35,7 @@ static sgc_status bind(sgc_zero *z, sgc_graph *g, int index, bool backward)
         if (owners[i] < 0) continue;
         sgc_zero_unit *u = &z->units[owners[i]];
         if (sgc_graph_reads(g, backward, index, owners[i])) SGC_TRY(z->ops->wait(&u->gather));
-        sgc_graph_bind_unit(g, owners[i], u->values, u->gradients);
+        sgc_graph_bind_unit(g, owners[i], u->values, u->gradients, u->fresh);
     }
 done:
     return st;
@@ -55,7 +55,18 @@ done:
     return st;
 }
 
-/* Whole gradients start from zero before the first call that adds to them, at the first micro-batch that they collect. */
+/* Alignment gaps and padding, which no call writes. */
+static void clear_gaps(const sgc_zero_unit *u)
+{
+    int64_t end = 0;
+    for (int k = 0; k <= u->unit->n_params; k++) {
+        int64_t next = k < u->unit->n_params ? u->unit->params[k].offset : u->flat.n_padded;
+        memset(u->gradients + end, 0, (size_t)(next - end) * sizeof(float));
+        if (k < u->unit->n_params) end = next + u->unit->params[k].n;
+    }
+}
+
+/* Before the first call of a pass that adds to a unit's gradients. fresh: of the first micro-batch that they collect. */
 static void open_gradients(sgc_zero *z, int time, bool fresh)
 {
     for (int i = 0; i < z->model->n_units; i++) {
@@ -63,7 +74,8 @@ static void open_gradients(sgc_zero *z, int time, bool fresh)
         const sgc_backflow *b = &z->training.backflows[i];
         if (b->first != time) continue;
         if (sgc_zero_pools_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
-        if (fresh) memset(u->gradients, 0, (size_t)u->flat.n_padded * sizeof(float));
+        u->fresh = fresh;
+        if (fresh) clear_gaps(u);
     }
 }
 
@@ -119,6 +131,15 @@ static void collect(sgc_zero *z, sgc_zero_unit *u, int64_t micro)
     }
 }
 
+/* The norm's part of a finished gradient, while it is still in the cache. */
+static void add_squares(sgc_zero *z, const sgc_zero_unit *u)
+{
+    int64_t n_blocks = u->flat.n_shard / SGC_FLAT_BLOCK;
+    z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, sgc_zero_gradient_type(z), u->flat.n_shard, SGC_FLAT_BLOCK);
+    for (int64_t b = 0; b < n_blocks; b++)
+        sgc_exact_add(&z->square_sum, z->block_sums[b]);
+}
+
 /* Finish the reductions that were started at a time, and let pooled gradients go. */
 static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
 {
@@ -128,6 +149,7 @@ static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
         if (z->training.backflows[i].last != time) continue;
         SGC_TRY(z->ops->wait(&u->reduce));
         collect(z, u, micro);
+        if (micro + 1 == z->spec.n_micro) add_squares(z, u);
         if (sgc_zero_pools_gradients(z)) u->gradients = NULL;
     }
 done:
@@ -138,6 +160,7 @@ sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
 {
     sgc_status st = SGC_OK;
     const sgc_pass *p = &z->training;
+    if (micro == 0) sgc_exact_zero(&z->square_sum);
     bool reduces = sgc_zero_reduces_each(z) || micro + 1 == z->spec.n_micro;
     bool fresh = sgc_zero_reduces_each(z) || micro == 0;
     for (int time = 0; time < p->n_times; time++) {
@@ -163,15 +186,12 @@ done:
 sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum)
 {
     sgc_status st = SGC_OK;
-    sgc_dtype type = sgc_zero_gradient_type(z);
-    sgc_exact_zero(square_sum);
+    *square_sum = z->square_sum;
+    if (sgc_zero_shards_states(z)) return SGC_OK;
+    /* Stage 0 updates everything on every rank, from gradients that are whole again. */
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
-        z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, type, u->flat.n_shard, SGC_FLAT_BLOCK);
-        for (int64_t b = 0; b < u->flat.n_shard / SGC_FLAT_BLOCK; b++)
-            sgc_exact_add(square_sum, z->block_sums[b]);
-        /* Stage 0 updates everything on every rank, from gradients that are whole again. */
-        if (!sgc_zero_shards_states(z)) SGC_TRY(z->ops->all_gather(z->group, type, u->whole_gradients, u->flat.n_shard, &u->reduce));
+        SGC_TRY(z->ops->all_gather(z->group, sgc_zero_gradient_type(z), u->whole_gradients, u->flat.n_shard, &u->reduce));
     }
 done:
     return st;

@@ -211,10 +211,15 @@ done:
 sgc_zero_cost sgc_zero_formula(const sgc_zero *z)
 {
     double P = (double)z->model->n_parameters, N = sgc_group_size(z->group), G = (double)z->spec.n_micro;
-    double bytes = (double)value_bytes(z) * (sgc_zero_shards_parameters(z) ? P / N : P) + (double)gradient_bytes(z) * (sgc_zero_shards_gradients(z) ? P / N : P) +
-                   (double)states_bytes(z) * (sgc_zero_shards_states(z) ? P / N : P);
+    struct { size_t bytes; bool is_sharded; } kinds[] = {
+        {value_bytes(z), sgc_zero_shards_parameters(z)}, {gradient_bytes(z), sgc_zero_shards_gradients(z)}, {states_bytes(z), sgc_zero_shards_states(z)}};
+    sgc_zero_cost cost = {0};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        *(kinds[i].is_sharded ? &cost.sharded_bytes : &cost.whole_bytes) += (double)kinds[i].bytes;
+    cost.state_bytes = cost.whole_bytes * P + cost.sharded_bytes * P / N;
     double travels = sgc_zero_shards_parameters(z) ? 3 * G : sgc_zero_reduces_each(z) ? G + 1 : 2;
-    return (sgc_zero_cost){.state_bytes = bytes, .elements_per_update = travels * P * (N - 1) / N};
+    cost.elements_per_update = travels * P * (N - 1) / N;
+    return cost;
 }
 
 sgc_zero_cost sgc_zero_expected(const sgc_zero *z)

@@ -61,7 +61,10 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
 sgc_status sgc_zero_drop_gradients(sgc_zero *z);
 
 /* What a stage should cost by the paper, in elements and bytes, without padding. */
-typedef struct sgc_zero_cost { double state_bytes; double elements_per_update; } sgc_zero_cost;
+typedef struct sgc_zero_cost {
+    double state_bytes, elements_per_update;
+    double whole_bytes, sharded_bytes; /* of one parameter: state_bytes is whole_bytes P + sharded_bytes P/N */
+} sgc_zero_cost;
 sgc_zero_cost sgc_zero_formula(const sgc_zero *z);
 /* The same with this model's padding, alignment, and units that need no second gather: what the counters must show exactly. */
 sgc_zero_cost sgc_zero_expected(const sgc_zero *z);

@@ -16,6 +16,7 @@ typedef struct sgc_zero_unit {
     float *slots[SGC_N_SLOTS]; /* [n_shard] this rank's master weights and optimizer states     */
     float *whole_slots[SGC_N_SLOTS]; /* [n_padded] where the stage keeps them whole, else NULL */
     float *gradients;      /* [n_padded] what the backward adds to: kept, or pooled while a pass needs them */
+    bool fresh;            /* the next backward call that writes a gradient replaces it        */
     void *whole_gradients; /* [n_padded] kept whole gradients of the engine's gradient type, else NULL */
     void *gradient_shard;  /* [n_shard] the reduced gradient, of that type                     */
     float *partial[SGC_MAX_LEVELS]; /* [n_shard] full_determinism: sums of 2^k micro-batches    */
@@ -34,6 +35,7 @@ struct sgc_zero {
     sgc_pass training, evaluation;
     char *buffer;          /* gathered parameters, working gradients, arriving parts           */
     double *block_sums;    /* [blocks of the largest shard]                                    */
+    sgc_exact square_sum;  /* of the gradient shards that are done                              */
     char *parameters, *gradient_memory, *optimizer, *partial_memory; /* owned: what the units' pointers are into */
 };
 

@@ -172,7 +172,7 @@ static void check_model(const char *kind, const char *device_name, bool checkpoi
         void *arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(g));
         sgc_graph_bind_arena(g, arena);
         for (int u = 0; u < m->n_units; u++)
-            sgc_graph_bind_unit(g, u, values[u], mode == SGC_TRAIN ? gradients[u] : NULL);
+            sgc_graph_bind_unit(g, u, values[u], mode == SGC_TRAIN ? gradients[u] : NULL, false);
         const sgc_batch batch = {.tokens = tokens, .labels = labels, .sample = mode == SGC_TRAIN ? sample : NULL, .scale = 1.0 / (double)n_targets};
         sgc_graph_bind_batch(g, &batch);
         for (int u = 0; u < m->n_units; u++)
