@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
+
 /* Stands in for whatever could not be allocated, so that model code needs no checks. */
 static sgc_tensor no_tensor;
 static sgc_node no_node;
@@ -175,15 +177,40 @@ void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, 
 
 void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch) { g->batch = *batch; }
 
-static void run(const sgc_graph *g, sgc_node_range range)
+void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg)
 {
-    if (g->device->ops->is_null) return;
-    for (int i = range.first; i < range.end; i++)
-        if (g->nodes[i].op->run) g->nodes[i].op->run(g, &g->nodes[i]);
+    g->between = call;
+    g->between_arg = arg;
 }
 
-void sgc_graph_forward(sgc_graph *g, int unit) { run(g, g->forward[unit]); }
-void sgc_graph_backward(sgc_graph *g, int unit) { run(g, g->backward[unit]); }
+void sgc_graph_between(const sgc_graph *g)
+{
+    if (g->between) g->between(g->between_arg);
+}
+
+static void record(const sgc_graph *g, const sgc_node *n, int unit, double start_s)
+{
+    double end_s = sgc_time_s();
+    sgc_work work = n->op->work(g, n);
+    sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_WORK, .repeated = n->recomputed, .name = n->op->name, .unit = g->model->units[unit].name,
+                                     .start_s = start_s, .end_s = end_s, .flop = work.flop, .bytes = work.bytes});
+}
+
+static void run(const sgc_graph *g, int unit, sgc_node_range range)
+{
+    if (g->device->ops->is_null) return;
+    for (int i = range.first; i < range.end; i++) {
+        const sgc_node *n = &g->nodes[i];
+        if (!n->op->run) continue;
+        double start_s = sgc_trace_now();
+        n->op->run(g, n);
+        if (sgc_trace_is_on) record(g, n, unit, start_s);
+        sgc_graph_between(g);
+    }
+}
+
+void sgc_graph_forward(sgc_graph *g, int unit) { run(g, unit, g->forward[unit]); }
+void sgc_graph_backward(sgc_graph *g, int unit) { run(g, unit, g->backward[unit]); }
 
 const double *sgc_graph_losses(const sgc_graph *g) { return sgc_at(g, g->loss); }
 const void *sgc_graph_logits(const sgc_graph *g) { return sgc_at(g, g->logits); }

@@ -66,6 +66,9 @@ typedef struct sgc_batch {   /* what changes from run to run */
 } sgc_batch;
 void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch); /* copied; its pointers are borrowed */
 
+/* call(arg) is made between the calls of a unit, on the thread that runs the graph, so that messages move while it computes. NULL: no calls. */
+void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg);
+
 void sgc_graph_forward(sgc_graph *g, int unit);
 void sgc_graph_backward(sgc_graph *g, int unit); /* in reverse order of units, after all forwards */
 /* After the forwards (EVAL) or the backward of the last unit (TRAIN): loss of each position, [B*T], 0 where ignored. */

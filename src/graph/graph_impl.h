@@ -33,11 +33,15 @@ struct sgc_tensor {
 
 typedef struct sgc_node sgc_node;
 
+/* What a call does, for the profile: floating-point operations of its matrix products (0: it has none), bytes of memory that it must touch. */
+typedef struct sgc_work { double flop, bytes; } sgc_work;
+
 /* One kind of call. Ops that no gradient flows through have no backward. */
 typedef struct sgc_op {
     const char *name;
     void (*run)(const sgc_graph *g, const sgc_node *n); /* NULL: its work is done in the backward pass */
     void (*backward)(sgc_graph *g, const sgc_node *n);
+    sgc_work (*work)(const sgc_graph *g, const sgc_node *n); /* where there is a run */
 } sgc_op;
 
 struct sgc_node {
@@ -71,6 +75,9 @@ struct sgc_graph {
     uint32_t n_dropouts;
     sgc_tensor *loss, *logits;
 
+    void (*between)(void *arg);         /* NULL: nothing */
+    void *between_arg;                  /* borrowed      */
+
     char *arena;
     size_t arena_bytes;
 };
@@ -98,6 +105,12 @@ sgc_status sgc_plan_memory(sgc_graph *g);
 
 /* Running: where a tensor is. NULL for NULL. */
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t);
+/* Long calls give others a turn between their parts, as the graph does between calls. */
+void sgc_graph_between(const sgc_graph *g);
+
+/* Work of a call that reads its inputs and writes its outputs once: no product, and one of 2 m n k operations. */
+sgc_work sgc_work_touch(const sgc_graph *g, const sgc_node *n);
+sgc_work sgc_work_product(const sgc_graph *g, const sgc_node *n, double m, double n_columns, double k);
 /* Does a call add to this gradient of a parameter (or write it first)? */
 bool sgc_adds(const sgc_graph *g, const sgc_tensor *gradient);
 /* The same for kernels that can only add: where it is, set to zero if it is written first. NULL for NULL. */

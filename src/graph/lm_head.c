@@ -42,9 +42,12 @@ static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
         const char *x = (const char *)AT(n->in[0]) + (size_t)first * row_bytes;
         double *loss = (double *)AT(b.loss) + first, smoothing = b.dx ? g->spec.label_smoothing : 0;
         OPS->matmul(g->device, AT(b.logits), true, false, x, false, w, true, NULL, R, V, C);
+        sgc_graph_between(g);
         OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, smoothing, g->batch.scale);
+        sgc_graph_between(g);
         if (!b.dx) continue;
         OPS->matmul(g->device, AT(b.dw), true, first > 0 || sgc_adds(g, b.dw), AT(b.dlogits), true, x, false, NULL, V, C, R);
+        sgc_graph_between(g);
         OPS->matmul(g->device, (char *)AT(b.dx) + (size_t)first * row_bytes, false, n->add, AT(b.dlogits), false, w, false, NULL, R, C, V);
     }
 }
@@ -53,13 +56,24 @@ static void loss_run(const sgc_graph *g, const sgc_node *n)
 {
     run_chunks(g, n, (buffers){.loss = n->out[0], .logits = n->out[1], .target = n->out[2]});
 }
-static const sgc_op loss_op = {"lm_loss", loss_run, NULL};
+
+/* n_products of [N, C] by [C, V] or the like; the logits go to memory and back for each, and for the loss. */
+static sgc_work head_products(const sgc_graph *g, const sgc_node *n, int n_products, const sgc_tensor *logits)
+{
+    const sgc_tensor *x = n->in[0], *w = n->in[1];
+    sgc_work work = sgc_work_product(g, n, (double)x->rows, (double)w->rows, n_products * (double)w->cols);
+    work.bytes += (double)(x->rows * w->rows) * (double)logits->element_bytes * n_products;
+    return work;
+}
+static sgc_work loss_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 1, n->out[1]); }
+static const sgc_op loss_op = {"lm_loss", loss_run, NULL, loss_work};
 
 static void loss_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
     run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4], .target = n->out[5]});
 }
-static const sgc_op loss_gradient = {"lm_loss_and_gradient", loss_gradient_run, NULL};
+static sgc_work loss_gradient_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 3, n->out[3]); }
+static const sgc_op loss_gradient = {"lm_loss_and_gradient", loss_gradient_run, NULL, loss_gradient_work};
 
 static sgc_tensor *new_loss(sgc_graph *g, int64_t N)
 {
@@ -86,14 +100,18 @@ static void deferred_backward(sgc_graph *g, const sgc_node *n)
                     .n = R};
     sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op deferred_loss = {"lm_loss", NULL, deferred_backward};
+static const sgc_op deferred_loss = {"lm_loss", NULL, deferred_backward, NULL};
 
 static void logits_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
     OPS->matmul(g->device, AT(n->out[0]), true, false, AT(x), false, AT(w), true, NULL, x->rows, w->rows, w->cols);
 }
-static const sgc_op logits_op = {"logits", logits_run, NULL};
+static sgc_work logits_work(const sgc_graph *g, const sgc_node *n)
+{
+    return sgc_work_product(g, n, (double)n->in[0]->rows, (double)n->in[1]->rows, (double)n->in[1]->cols);
+}
+static const sgc_op logits_op = {"logits", logits_run, NULL, logits_work};
 
 sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
 {
