@@ -110,7 +110,7 @@ static sgc_status save(sgc_run *r)
     s->plateau_best = r->schedule.plateau.best;
     s->plateau_n_bad = r->schedule.plateau.n_bad;
     s->plateau_has_best = r->schedule.plateau.has_best;
-    sgc_ckpt_info info = {.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .global_batch = r->plan.global_batch,
+    sgc_ckpt_info info = {.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->t->bf16, .global_batch = r->plan.global_batch,
                           .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
     snprintf(info.run_id, sizeof(info.run_id), "%s", r->run_id);
     snprintf(info.dtype, sizeof(info.dtype), "float32");

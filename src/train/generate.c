@@ -51,6 +51,7 @@ static sgc_status prepare_local(generator *g)
     SGC_TRY(check_prompt(g));
     spec.capacity = g->capacity;
     SGC_TRY(sgc_model_make(&g->model, &g->config.model, g->tokenizer->vocab_size));
+    g->config.training.bf16 = false; /* from the master weights: one text is too little work for bf16 to pay */
     SGC_TRY(sgc_device_open(&g->device, sgc_device_name(&g->config), g->config.training.full_determinism));
     g->has_device = true;
     SGC_TRY(sgc_graph_build(&g->chunk, g->model, &g->device, &spec));

@@ -57,6 +57,23 @@ static const char *grouped(int64_t n, char out[32])
     return out;
 }
 
+/* "16 P", "4 P + 12 P/N", "16 P/N": bytes of model states of P parameters on N ranks */
+static const char *formula_text(const sgc_zero_cost *c, char out[48])
+{
+    if (c->sharded_bytes == 0) snprintf(out, 48, "%g P", c->whole_bytes);
+    else if (c->whole_bytes == 0) snprintf(out, 48, "%g P/N", c->sharded_bytes);
+    else snprintf(out, 48, "%g P + %g P/N", c->whole_bytes, c->sharded_bytes);
+    return out;
+}
+
+/* What numbers are while they are computed with, added up and sent. */
+static const char *precision_text(const sgc_run *r)
+{
+    if (!r->t->bf16) return "fp32";
+    if (r->config->comm.reduce_dtype == SGC_REDUCE_BF16) return "bf16, fp32 master weights; gradients travel as bf16";
+    return "bf16, fp32 master weights; gradients travel as fp32";
+}
+
 sgc_status sgc_report_start(sgc_run *r)
 {
     sgc_status st = SGC_OK;
@@ -64,7 +81,7 @@ sgc_status sgc_report_start(sgc_run *r)
     const sgc_plan *p = &r->plan;
     sgc_zero_cost formula = sgc_zero_formula(r->engine);
     spread least, most;
-    char a[32], b[32], c[32];
+    char a[32], b[32], c[32], text[48];
     SGC_TRY(measure(r, &least, &most));
     if (r->world->rank != 0) goto done;
     sgc_log_info("***** Running training *****");
@@ -73,8 +90,9 @@ sgc_status sgc_report_start(sgc_run *r)
                  grouped(r->data.validation.n, b));
     sgc_log_info("  Ranks                        %d on %d node%s, %d thread%s each", r->world->size, r->world->n_nodes,
                  r->world->n_nodes == 1 ? "" : "s", omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s");
-    sgc_log_info("  ZeRO stage                   %d: %s of states per rank, by the formula %s", (int)r->config->zero.stage,
-                 sgc_format_bytes(most.states, a), sgc_format_bytes(formula.state_bytes, b));
+    sgc_log_info("  Precision                    %s", precision_text(r));
+    sgc_log_info("  ZeRO stage                   %d: %s of states per rank, by the formula %s = %s", (int)r->config->zero.stage,
+                 sgc_format_bytes(most.states, a), formula_text(&formula, text), sgc_format_bytes(formula.state_bytes, b));
     sgc_log_info("  Communication buffers        %s", sgc_format_bytes(most.held[SGC_MEM_COMM], a));
     sgc_log_info("  Activations                  %s (%s %s gradient_checkpointing)%s", sgc_format_bytes((double)r->train_arena_bytes, a),
                  sgc_format_bytes((double)r->other_arena_bytes, b), t->gradient_checkpointing ? "without" : "with",
@@ -169,6 +187,8 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     for (size_t i = 0; i < sizeof(integers) / sizeof(integers[0]); i++)
         json_object_set_new(out, integers[i].key, json_integer(integers[i].value));
     json_object_set_new(out, "full_determinism", json_boolean(r->t->full_determinism));
+    json_object_set_new(out, "bf16", json_boolean(r->t->bf16));
+    json_object_set_new(out, "reduce_dtype", json_string(r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? "bf16" : "fp32"));
     json_object_set_new(out, "gradient_checkpointing", json_boolean(r->t->gradient_checkpointing));
     json_object_set_new(out, "memory_bytes", memory(r, least, most));
     json_object_set_new(out, "sent_per_update", sent_per_update(r, least, most));
