@@ -188,12 +188,13 @@ void sgc_graph_between(const sgc_graph *g)
     if (g->between) g->between(g->between_arg);
 }
 
-static void record(const sgc_graph *g, const sgc_node *n, int unit, double start_s)
+/* Long calls give turns within: what the others did with them is theirs. */
+static void record(const sgc_graph *g, const sgc_node *n, int unit, double start_s, double waited_s)
 {
     double end_s = sgc_time_s();
     sgc_work work = n->op->work(g, n);
     sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_WORK, .repeated = n->recomputed, .name = n->op->name, .unit = g->model->units[unit].name,
-                                     .start_s = start_s, .end_s = end_s, .flop = work.flop, .bytes = work.bytes});
+                                     .start_s = start_s, .end_s = end_s, .waited_s = sgc_trace_waited_s() - waited_s, .flop = work.flop, .bytes = work.bytes});
 }
 
 static void run(const sgc_graph *g, int unit, sgc_node_range range)
@@ -202,9 +203,9 @@ static void run(const sgc_graph *g, int unit, sgc_node_range range)
     for (int i = range.first; i < range.end; i++) {
         const sgc_node *n = &g->nodes[i];
         if (!n->op->run) continue;
-        double start_s = sgc_trace_now();
+        double start_s = sgc_trace_now(), waited_s = sgc_trace_waited_s();
         n->op->run(g, n);
-        if (sgc_trace_is_on) record(g, n, unit, start_s);
+        if (sgc_trace_is_on) record(g, n, unit, start_s, waited_s);
         sgc_graph_between(g);
     }
 }

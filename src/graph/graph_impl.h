@@ -42,6 +42,7 @@ typedef struct sgc_op {
     void (*run)(const sgc_graph *g, const sgc_node *n); /* NULL: its work is done in the backward pass */
     void (*backward)(sgc_graph *g, const sgc_node *n);
     sgc_work (*work)(const sgc_graph *g, const sgc_node *n); /* where there is a run */
+    bool is_cheap;         /* done again in the backward pass rather than keeping its output   */
 } sgc_op;
 
 struct sgc_node {
@@ -71,7 +72,6 @@ struct sgc_graph {
     void **values, **gradients;         /* bound flat buffers of each unit                     */
     bool *fresh;                        /* of each unit: gradients are replaced                */
     bool out_of_memory;
-    bool deriving;         /* nodes are being emitted for the backward pass                    */
     uint32_t n_dropouts;
     sgc_tensor *loss, *logits;
 

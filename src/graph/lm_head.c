@@ -66,14 +66,14 @@ static sgc_work head_products(const sgc_graph *g, const sgc_node *n, int n_produ
     return work;
 }
 static sgc_work loss_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 1, n->out[1]); }
-static const sgc_op loss_op = {"lm_loss", loss_run, NULL, loss_work};
+static const sgc_op loss_op = {.name = "lm_loss", .run = loss_run, .work = loss_work};
 
 static void loss_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
     run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4], .target = n->out[5]});
 }
 static sgc_work loss_gradient_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 3, n->out[3]); }
-static const sgc_op loss_gradient = {"lm_loss_and_gradient", loss_gradient_run, NULL, loss_gradient_work};
+static const sgc_op loss_gradient = {.name = "lm_loss_and_gradient", .run = loss_gradient_run, .work = loss_gradient_work};
 
 static sgc_tensor *new_loss(sgc_graph *g, int64_t N)
 {
@@ -100,7 +100,7 @@ static void deferred_backward(sgc_graph *g, const sgc_node *n)
                     .n = R};
     sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op deferred_loss = {"lm_loss", NULL, deferred_backward, NULL};
+static const sgc_op deferred_loss = {.name = "lm_loss", .backward = deferred_backward};
 
 static void logits_run(const sgc_graph *g, const sgc_node *n)
 {
@@ -111,7 +111,7 @@ static sgc_work logits_work(const sgc_graph *g, const sgc_node *n)
 {
     return sgc_work_product(g, n, (double)n->in[0]->rows, (double)n->in[1]->rows, (double)n->in[1]->cols);
 }
-static const sgc_op logits_op = {"logits", logits_run, NULL, logits_work};
+static const sgc_op logits_op = {.name = "logits", .run = logits_run, .work = logits_work};
 
 sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
 {

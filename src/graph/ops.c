@@ -57,7 +57,7 @@ static sgc_work embedding_gradient_work(const sgc_graph *g, const sgc_node *n) /
     (void)g;
     return (sgc_work){.bytes = bytes_of(n->in[0], false) + 4 * (double)(n->in[0]->rows * n->in[0]->cols) * (double)n->out[0]->element_bytes};
 }
-static const sgc_op embedding_gradient = {"embedding_gradient", embedding_gradient_run, NULL, embedding_gradient_work};
+static const sgc_op embedding_gradient = {.name = "embedding_gradient", .run = embedding_gradient_run, .work = embedding_gradient_work};
 
 static void embedding_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -69,7 +69,7 @@ static sgc_work embedding_work(const sgc_graph *g, const sgc_node *n)
     (void)g;
     return (sgc_work){.bytes = 3 * bytes_of(n->out[0], false)};
 }
-static const sgc_op embedding = {"embedding", embedding_run, embedding_backward, embedding_work};
+static const sgc_op embedding = {.name = "embedding", .run = embedding_run, .backward = embedding_backward, .work = embedding_work};
 
 sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
 {
@@ -93,7 +93,7 @@ static void layer_norm_gradient_run(const sgc_graph *g, const sgc_node *n)
     OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, ADDING(n->out[1]), ADDING(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
                              AT(n->in[3]), AT(n->in[4]), n->in[1]->rows, n->in[1]->cols);
 }
-static const sgc_op layer_norm_gradient = {"layer_norm_gradient", layer_norm_gradient_run, NULL, sgc_work_touch};
+static const sgc_op layer_norm_gradient = {.name = "layer_norm_gradient", .run = layer_norm_gradient_run, .work = sgc_work_touch};
 
 static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -106,7 +106,7 @@ static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
                     .add = add};
     sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op layer_norm = {"layer_norm", layer_norm_run, layer_norm_backward, sgc_work_touch};
+static const sgc_op layer_norm = {.name = "layer_norm", .run = layer_norm_run, .backward = layer_norm_backward, .work = sgc_work_touch, .is_cheap = true};
 
 sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b, double epsilon)
 {
@@ -136,7 +136,7 @@ static sgc_work linear_input_gradient_work(const sgc_graph *g, const sgc_node *n
     const sgc_tensor *dy = n->in[0], *w = n->in[1];
     return sgc_work_product(g, n, (double)dy->rows, (double)w->rows, (double)w->cols);
 }
-static const sgc_op linear_input_gradient = {"linear_input_gradient", linear_input_gradient_run, NULL, linear_input_gradient_work};
+static const sgc_op linear_input_gradient = {.name = "linear_input_gradient", .run = linear_input_gradient_run, .work = linear_input_gradient_work};
 
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
@@ -149,7 +149,7 @@ static sgc_work linear_weight_gradient_work(const sgc_graph *g, const sgc_node *
     const sgc_tensor *x = n->in[0], *dy = n->in[1];
     return sgc_work_product(g, n, (double)x->cols, (double)dy->cols, (double)x->rows);
 }
-static const sgc_op linear_weight_gradient = {"linear_weight_gradient", linear_weight_gradient_run, NULL, linear_weight_gradient_work};
+static const sgc_op linear_weight_gradient = {.name = "linear_weight_gradient", .run = linear_weight_gradient_run, .work = linear_weight_gradient_work};
 
 static void linear_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -167,7 +167,7 @@ static sgc_work linear_work(const sgc_graph *g, const sgc_node *n)
     const sgc_tensor *x = n->in[0], *w = n->in[1];
     return sgc_work_product(g, n, (double)x->rows, (double)w->cols, (double)w->rows);
 }
-static const sgc_op linear = {"linear", linear_run, linear_backward, linear_work};
+static const sgc_op linear = {.name = "linear", .run = linear_run, .backward = linear_backward, .work = linear_work};
 
 sgc_tensor *sgc_op_linear(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b)
 {
@@ -199,7 +199,7 @@ static sgc_work attention_products(const sgc_graph *g, const sgc_node *n, int n_
 }
 
 static sgc_work attention_gradient_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 5, n->in[0]); }
-static const sgc_op attention_gradient = {"attention_gradient", attention_gradient_run, NULL, attention_gradient_work};
+static const sgc_op attention_gradient = {.name = "attention_gradient", .run = attention_gradient_run, .work = attention_gradient_work};
 
 static void attention_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -209,14 +209,14 @@ static void attention_backward(sgc_graph *g, const sgc_node *n)
     sgc_grad_done(g, n->in[0], dqkv);
 }
 static sgc_work attention_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 2, n->out[0]); }
-static const sgc_op attention = {"attention", attention_run, attention_backward, attention_work};
+static const sgc_op attention = {.name = "attention", .run = attention_run, .backward = attention_backward, .work = attention_work};
 
 static void attention_cached_run(const sgc_graph *g, const sgc_node *n)
 {
     OPS->attention_cached(DEVICE, AT(n->out[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n,
                           g->batch.position, g->spec.capacity);
 }
-static const sgc_op attention_cached = {"attention_cached", attention_cached_run, NULL, sgc_work_touch};
+static const sgc_op attention_cached = {.name = "attention_cached", .run = attention_cached_run, .work = sgc_work_touch};
 
 sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, double dropout)
 {
@@ -247,7 +247,7 @@ static void activation_gradient_run(const sgc_graph *g, const sgc_node *n) /* in
 {
     OPS->activation_backward(DEVICE, n->kind, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->in[1]->rows * n->in[1]->cols);
 }
-static const sgc_op activation_gradient = {"activation_gradient", activation_gradient_run, NULL, sgc_work_touch};
+static const sgc_op activation_gradient = {.name = "activation_gradient", .run = activation_gradient_run, .work = sgc_work_touch};
 
 static void activation_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -261,7 +261,7 @@ static void activation_backward(sgc_graph *g, const sgc_node *n)
     else
         sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op activation = {"activation", activation_run, activation_backward, sgc_work_touch};
+static const sgc_op activation = {.name = "activation", .run = activation_run, .backward = activation_backward, .work = sgc_work_touch, .is_cheap = true};
 
 sgc_tensor *sgc_op_activation(sgc_graph *g, sgc_tensor *x, int kind)
 {
@@ -284,7 +284,7 @@ static void add_backward(sgc_graph *g, const sgc_node *n)
     sgc_grad_share(g, n->in[0], dz);
     sgc_grad_share(g, n->in[1], dz);
 }
-static const sgc_op add = {"add", add_run, add_backward, sgc_work_touch};
+static const sgc_op add = {.name = "add", .run = add_run, .backward = add_backward, .work = sgc_work_touch};
 
 void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y)
 {
@@ -309,7 +309,7 @@ static void dropout_run(const sgc_graph *g, const sgc_node *n)
 }
 
 static void dropout_backward(sgc_graph *g, const sgc_node *n);
-static const sgc_op dropout_op = {"dropout", dropout_run, dropout_backward, sgc_work_touch};
+static const sgc_op dropout_op = {.name = "dropout", .run = dropout_run, .backward = dropout_backward, .work = sgc_work_touch};
 
 static void dropout_backward(sgc_graph *g, const sgc_node *n)
 {
