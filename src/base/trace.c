@@ -12,6 +12,7 @@ static struct {
     int64_t n_events, max_events, n_dropped;
     sgc_trace_row rows[MAX_ROWS]; /* the last one takes what finds no other place */
     int n_rows;
+    double waited_s;
 } trace;
 
 sgc_status sgc_trace_start(int64_t max_events)
@@ -53,7 +54,8 @@ void sgc_trace_add(const sgc_trace_event *e)
 {
     sgc_trace_row *r = row_of(e);
     r->n_calls++;
-    r->time_s += e->end_s - e->start_s;
+    r->time_s += e->end_s - e->start_s - e->waited_s;
+    if (e->kind == SGC_TRACE_WAIT) trace.waited_s += e->end_s - e->start_s;
     r->flop += e->flop;
     r->bytes += e->bytes;
     if (trace.n_events < trace.max_events)
@@ -61,6 +63,8 @@ void sgc_trace_add(const sgc_trace_event *e)
     else
         trace.n_dropped++;
 }
+
+double sgc_trace_waited_s(void) { return trace.waited_s; }
 
 const sgc_trace_row *sgc_trace_rows(int *n)
 {

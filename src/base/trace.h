@@ -21,6 +21,7 @@ typedef struct sgc_trace_event {
     bool repeated;           /* a forward call made again in the backward pass                      */
     const char *name, *unit; /* borrowed until sgc_trace_free; unit NULL: of none                   */
     double start_s, end_s;   /* on the clock of sgc_time_s                                          */
+    double waited_s;         /* of it, in waits that are recorded by themselves                     */
     double flop, bytes;      /* floating-point operations, bytes of memory read and written; 0: unknown */
 } sgc_trace_event;
 
@@ -42,6 +43,8 @@ void sgc_trace_stop(void); /* rows and events stay */
 void sgc_trace_free(void);
 
 void sgc_trace_add(const sgc_trace_event *e); /* only while on */
+
+double sgc_trace_waited_s(void); /* in all waits so far */
 
 /* Around a piece of work: start = sgc_trace_now(); ...; sgc_trace_work("name", unit, start, flop, bytes). */
 static inline double sgc_trace_now(void) { return sgc_trace_is_on ? sgc_time_s() : 0; }

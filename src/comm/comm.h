@@ -45,15 +45,15 @@ typedef struct sgc_comm_ops {
     /* shard[i] = sum over ranks of full[rank * n_shard + i], added along one neighbour-first binary tree over ranks:
      * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. full and
      * scratch are of type SGC_F32 or SGC_BF16, sums are made in float. shard may be this rank's part of a full of floats. full is
-     * unchanged otherwise. The sum is made in the wait. */
+     * unchanged otherwise. The sum is made in the wait, or in progress. */
     sgc_status (*reduce_scatter)(sgc_group *g, sgc_dtype type, void *full, float *shard, void *scratch, int64_t n_shard, sgc_request **request);
     /* full [size * n_shard] becomes the sum over ranks, added as in reduce_scatter. scratch: [(size - 1) * n_shard]. */
     sgc_status (*all_reduce)(sgc_group *g, float *full, float *scratch, int64_t n_shard, sgc_request **request);
     sgc_status (*broadcast)(sgc_group *g, sgc_dtype type, void *data, int64_t n, int root, sgc_request **request);
     /* Finish one collective and free the request; *request becomes NULL. NULL is allowed. */
     sgc_status (*wait)(sgc_request **request);
-    /* Let messages move without waiting; NULL where the backend does that by itself. */
-    void (*progress)(sgc_group *g);
+    /* Let messages move without waiting; false: none were under way. NULL where the backend does that by itself. */
+    bool (*progress)(sgc_group *g);
 } sgc_comm_ops;
 
 extern const sgc_comm_ops sgc_comm_mpi;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
+
 #include "comm/comm_impl.h"
 
 int64_t sgc_comm_piece = (int64_t)1 << 28; /* 1 GiB */
@@ -24,6 +26,8 @@ struct sgc_request {
     float *shard;                  /* borrowed */
     int64_t n;                     /* elements of a shard; of the whole buffer for a broadcast */
     int tag, second_tag, root;
+    bool is_done;                  /* seen by progress: the wait has nothing left to do */
+    double start_s, end_s;         /* while a trace is on: posted, and seen to have ended (0: not yet) */
 };
 
 static int64_t n_pieces(int64_t n) { return (n + sgc_comm_piece - 1) / sgc_comm_piece; }
@@ -39,6 +43,7 @@ static sgc_status open_request(sgc_request **request, sgc_group *g, sgc_collecti
         return sgc_err(SGC_ENOMEM, "no memory for the %lld messages of %s", (long long)n_messages, sgc_collective_name(kind));
     }
     *r = (sgc_request){.group = g, .kind = kind, .type = type, .messages = messages, .capacity = (int)n_messages, .tag = sgc_group_take_tag(g)};
+    r->start_s = sgc_trace_now();
     r->next_active = g->active;
     g->active = r;
     sgc_group_count_call(g, kind);
@@ -215,31 +220,49 @@ static sgc_status step(sgc_request *r)
     return next(r);
 }
 
+/* What waited, and how long the messages were under way. */
+static void record(const sgc_request *r, double wait_s)
+{
+    const char *name = sgc_collective_name(r->kind);
+    sgc_trace_wait(name, wait_s);
+    if (r->start_s > 0) /* not before the trace began */
+        sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_TRAVEL, .name = name, .start_s = r->start_s, .end_s = r->end_s > 0 ? r->end_s : sgc_time_s()});
+}
+
 static sgc_status wait_for(sgc_request **request)
 {
     sgc_request *r = *request;
     if (r == NULL) return SGC_OK;
     sgc_status st = r->st;
+    double start_s = sgc_trace_now();
     while (st == SGC_OK) {
         SGC_MPI(MPI_Waitall(r->n_messages, r->messages, MPI_STATUSES_IGNORE));
         if (r->next == NULL) break;
         SGC_TRY(step(r));
     }
 done:
+    if (sgc_trace_is_on) record(r, start_s);
     close_request(r);
     *request = NULL;
     return st;
 }
 
 /* MPI moves messages only inside its calls. */
-static void progress(sgc_group *g)
+static bool progress(sgc_group *g)
 {
+    bool any = false;
     for (sgc_request *r = g->active; r != NULL; r = r->next_active) {
-        int is_done;
-        if (r->st != SGC_OK) continue;
-        r->st = sgc_mpi_check(MPI_Testall(r->n_messages, r->messages, &is_done, MPI_STATUSES_IGNORE), "MPI_Testall");
-        if (r->st == SGC_OK && is_done && r->next != NULL) r->st = step(r);
+        int has_arrived;
+        if (r->st != SGC_OK || r->is_done) continue;
+        any = true;
+        r->st = sgc_mpi_check(MPI_Testall(r->n_messages, r->messages, &has_arrived, MPI_STATUSES_IGNORE), "MPI_Testall");
+        if (r->st != SGC_OK || !has_arrived) continue;
+        r->n_messages = 0;
+        if (r->next != NULL) r->st = step(r); /* which may post further messages */
+        r->is_done = r->n_messages == 0;
+        if (r->is_done) r->end_s = sgc_trace_now();
     }
+    return any;
 }
 
 const sgc_comm_ops sgc_comm_mpi = {

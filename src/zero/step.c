@@ -4,6 +4,25 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/trace.h"
+
+/*
+ * Between the calls of a unit: messages move only while the library of messages is called. About every millisecond they keep up. Where a call
+ * is dear, because the library yields the core to another process, calls are made so seldom that they take a tenth of the time.
+ */
+static void let_messages_move(void *arg)
+{
+    sgc_zero *z = arg;
+    double start_s = sgc_time_s();
+    if (start_s < z->next_progress_s || !z->ops->progress(z->group)) return;
+    double end_s = sgc_time_s(), pause_s = 9 * (end_s - start_s);
+    z->next_progress_s = end_s + (pause_s > 1e-3 ? pause_s : 1e-3);
+    sgc_trace_wait("progress", start_s);
+}
+
+static bool needs_progress(const sgc_zero *z) { return z->ops->progress && sgc_group_size(z->group) > 1; }
+static void bind_progress(sgc_zero *z, sgc_graph *g) { sgc_graph_bind_between(g, needs_progress(z) ? let_messages_move : NULL, z); }
+
 /* Stage 3: start the gathers of this time. The own part goes into its place first. */
 static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
 {
@@ -45,6 +64,7 @@ sgc_status sgc_zero_forward(sgc_zero *z, sgc_graph *g)
 {
     sgc_status st = SGC_OK;
     const sgc_pass *p = &z->evaluation;
+    bind_progress(z, g);
     for (int time = 0; time < p->n_times; time++) {
         SGC_TRY(start_stays(z, p, time));
         SGC_TRY(bind(z, g, time, false));
@@ -88,8 +108,10 @@ static sgc_status start_reductions(sgc_zero *z, int time)
         if (b->last != time) continue;
         void *travels = u->gradients;
         if (z->spec.reduce_type != SGC_F32) {
+            double start_s = sgc_trace_now();
             travels = z->buffer + b->rounded_offset;
             z->device->ops->narrow(z->device, travels, u->gradients, u->flat.n_padded);
+            sgc_trace_work("round_gradient", u->unit->name, start_s, 0, 6 * (double)u->flat.n_padded);
         }
         SGC_TRY(z->ops->reduce_scatter(z->group, z->spec.reduce_type, travels, sgc_zero_part(z, u, u->gradients, SGC_F32), z->buffer + b->scratch_offset,
                                        u->flat.n_shard, &u->reduce));
@@ -140,6 +162,13 @@ static void add_squares(sgc_zero *z, const sgc_zero_unit *u)
         sgc_exact_add(&z->square_sum, z->block_sums[b]);
 }
 
+/* What collect and add_squares touch: the norm alone reads the shard once; otherwise it is read, and written or added to. */
+static double collected_bytes(const sgc_zero *z, const sgc_zero_unit *u)
+{
+    bool moves = z->spec.full_determinism || sgc_zero_rounds_gradients(z) || sgc_zero_shards_gradients(z);
+    return (double)u->flat.n_shard * ((moves ? sizeof(float) : 0) + (double)sgc_dtype_bytes(sgc_zero_gradient_type(z)));
+}
+
 /* Finish the reductions that were started at a time, and let pooled gradients go. */
 static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
 {
@@ -148,8 +177,10 @@ static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
         sgc_zero_unit *u = &z->units[i];
         if (z->training.backflows[i].last != time) continue;
         SGC_TRY(z->ops->wait(&u->reduce));
+        double start_s = sgc_trace_now();
         collect(z, u, micro);
         if (micro + 1 == z->spec.n_micro) add_squares(z, u);
+        sgc_trace_work("collect_gradient", u->unit->name, start_s, 0, collected_bytes(z, u));
         if (sgc_zero_pools_gradients(z)) u->gradients = NULL;
     }
 done:
@@ -160,6 +191,7 @@ sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
 {
     sgc_status st = SGC_OK;
     const sgc_pass *p = &z->training;
+    bind_progress(z, g);
     if (micro == 0) sgc_exact_zero(&z->square_sum);
     bool reduces = sgc_zero_reduces_each(z) || micro + 1 == z->spec.n_micro;
     bool fresh = sgc_zero_reduces_each(z) || micro == 0;
@@ -262,7 +294,11 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
             r.gradients = u->whole_gradients;
             if (sgc_zero_has_masters(z)) r.values = u->values;
         }
+        double start_s = sgc_trace_now(), n_bytes = 6 * sizeof(float) + (double)sgc_dtype_bytes(sgc_zero_gradient_type(z));
+        if (r.values) n_bytes += (double)sgc_dtype_bytes(sgc_zero_value_type(z));
         update_range(z, u, r, rule, weight_decay);
+        sgc_trace_work("adamw", u->unit->name, start_s, 0, n_bytes * (double)r.n);
+        if (needs_progress(z)) let_messages_move(z);
         /* Where whole parameters are kept, the next pass waits for them unit by unit. */
         if (sgc_zero_shards_states(z) && !sgc_zero_shards_parameters(z))
             SGC_TRY(z->ops->all_gather(z->group, sgc_zero_value_type(z), u->values, u->flat.n_shard, &u->gather));

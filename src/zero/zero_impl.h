@@ -35,6 +35,7 @@ struct sgc_zero {
     sgc_pass training, evaluation;
     char *buffer;          /* gathered parameters, working gradients, arriving parts           */
     double *block_sums;    /* [blocks of the largest shard]                                    */
+    double next_progress_s; /* when messages are to be given a chance to move again              */
     sgc_exact square_sum;  /* of the gradient shards that are done                              */
     char *parameters, *gradient_memory, *optimizer, *partial_memory; /* owned: what the units' pointers are into */
 };
