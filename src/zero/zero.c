@@ -177,33 +177,57 @@ void sgc_zero_free(sgc_zero *z)
 sgc_flat sgc_zero_flat(const sgc_zero *z, int unit) { return z->units[unit].flat; }
 float *sgc_zero_shard(sgc_zero *z, int unit, sgc_slot slot) { return z->units[unit].slots[slot]; }
 
+/* Collective: whole copies of slots 0 .. n_slots - 1 from the shards; all units travel together. */
+static sgc_status spread_slots(sgc_zero *z, int n_slots)
+{
+    sgc_status st = SGC_OK;
+    for (int slot = 0; slot < n_slots; slot++) {
+        for (int i = 0; i < z->model->n_units; i++) {
+            sgc_zero_unit *u = &z->units[i];
+            if (u->whole_slots[slot]) SGC_TRY(z->ops->all_gather(z->group, SGC_F32, u->whole_slots[slot], u->flat.n_shard, &u->gather));
+        }
+        for (int i = 0; i < z->model->n_units; i++)
+            SGC_TRY(z->ops->wait(&z->units[i].gather));
+    }
+done:
+    return st;
+}
+
+/* Collective: parameters that are copies of master weights are rounded anew. */
+static sgc_status round_values(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < z->model->n_units && sgc_zero_has_masters(z); i++) {
+        sgc_zero_unit *u = &z->units[i];
+        z->device->ops->narrow(z->device, u->value_shard, u->slots[SGC_SLOT_MODEL], u->flat.n_shard);
+        if (!sgc_zero_shards_parameters(z))
+            SGC_TRY(z->ops->all_gather(z->group, sgc_zero_value_type(z), u->values, u->flat.n_shard, &u->gather));
+    }
+    for (int i = 0; i < z->model->n_units; i++)
+        SGC_TRY(z->ops->wait(&z->units[i].gather));
+done:
+    return st;
+}
+
 sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed)
 {
+    sgc_status st = SGC_OK;
     int rank = sgc_group_rank(z->group);
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
         sgc_unit_init_slice(u->unit, seed, rank * u->flat.n_shard, u->flat.n_shard, u->slots[SGC_SLOT_MODEL]);
     }
-    return sgc_zero_loaded(z);
+    SGC_TRY(spread_slots(z, SGC_SLOT_MODEL + 1)); /* the moments are zero everywhere */
+    SGC_TRY(round_values(z));
+done:
+    return st;
 }
 
 sgc_status sgc_zero_loaded(sgc_zero *z)
 {
     sgc_status st = SGC_OK;
-    sgc_request *request = NULL;
-    for (int i = 0; i < z->model->n_units; i++) {
-        sgc_zero_unit *u = &z->units[i];
-        for (int slot = 0; slot < SGC_N_SLOTS; slot++) {
-            if (!u->whole_slots[slot]) continue;
-            SGC_TRY(z->ops->all_gather(z->group, SGC_F32, u->whole_slots[slot], u->flat.n_shard, &request));
-            SGC_TRY(z->ops->wait(&request));
-        }
-        if (!sgc_zero_has_masters(z)) continue;
-        z->device->ops->narrow(z->device, u->value_shard, u->slots[SGC_SLOT_MODEL], u->flat.n_shard);
-        if (sgc_zero_shards_parameters(z)) continue;
-        SGC_TRY(z->ops->all_gather(z->group, sgc_zero_value_type(z), u->values, u->flat.n_shard, &request));
-        SGC_TRY(z->ops->wait(&request));
-    }
+    SGC_TRY(spread_slots(z, SGC_N_SLOTS));
+    SGC_TRY(round_values(z));
 done:
     return st;
 }
