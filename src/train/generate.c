@@ -6,6 +6,7 @@
 #include "data/data.h"
 #include "train/choice_impl.h"
 #include "train/setup_impl.h"
+#include "train/threads_impl.h"
 #include "train/train.h"
 
 #define CHUNK 32 /* positions of the prompt that go through the model together */
@@ -132,7 +133,9 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
 {
     sgc_status st = SGC_OK;
     generator g = {.world = w, .o = o};
+    sgc_threads threads;
     char path[SGC_PATH_MAX];
+    SGC_TRY(sgc_threads_set(&threads, w));
     SGC_TRY(sgc_ckpt_open(&g.ckpt, checkpoint, w->all));
     if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
     SGC_AGREE(w->all);

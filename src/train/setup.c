@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/trace.h"
+#include "train/probe_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 #include "train/train.h"
@@ -146,6 +148,7 @@ sgc_status sgc_run_setup(sgc_run *r)
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
     r->evaluator.engine = r->engine;
     SGC_TRY(sgc_start_load(r));
+    if (r->config->device.gemm_probe) SGC_TRY(sgc_probe_gemm(&r->device, all, &r->gemm_flops));
     SGC_TRY(sgc_start_settle(r));
 done:
     return st;
@@ -153,6 +156,7 @@ done:
 
 void sgc_run_free(sgc_run *r)
 {
+    sgc_trace_free();
     sgc_progress_end(&r->progress);
     sgc_metrics_close(&r->metrics);
     sgc_ckpt_close(r->ckpt);
