@@ -47,13 +47,41 @@ static void log_row(const sgc_profile *p, const sgc_trace_row *r)
     sgc_log_info("  %-28s %-10s %8.1f %10.3f ms %6.1f %%  %s", name, unit, (double)r->n_calls / n, 1e3 * r->time_s / n, 100 * r->time_s / p->recorded_s, rate);
 }
 
-/* Messages are hidden for as long as they are under way and nobody waits for them. */
+typedef struct interval { double start_s, end_s; } interval;
+
+static int by_start(const void *a, const void *b)
+{
+    double x = ((const interval *)a)->start_s, y = ((const interval *)b)->start_s;
+    return (x > y) - (x < y);
+}
+
+/* Time in which any message was under way, in the events that were kept. */
+static double travel_time(void)
+{
+    int64_t n_events, n_dropped, n = 0;
+    const sgc_trace_event *events = sgc_trace_events(&n_events, &n_dropped);
+    interval *travels = malloc((size_t)(n_events + 1) * sizeof(*travels));
+    double sum_s = 0, end_s = 0;
+    for (int64_t i = 0; travels && i < n_events; i++)
+        if (events[i].kind == SGC_TRACE_TRAVEL) travels[n++] = (interval){events[i].start_s, events[i].end_s};
+    if (n > 0) qsort(travels, (size_t)n, sizeof(*travels), by_start);
+    for (int64_t i = 0; i < n; i++) {
+        double from_s = travels[i].start_s > end_s ? travels[i].start_s : end_s;
+        if (travels[i].end_s <= from_s) continue;
+        sum_s += travels[i].end_s - from_s;
+        end_s = travels[i].end_s;
+    }
+    free(travels);
+    return sum_s;
+}
+
+/* Messages are hidden while any are under way and nobody waits for them. */
 static void log_table(const sgc_profile *p)
 {
     int n_rows;
     const sgc_trace_row *all = sgc_trace_rows(&n_rows);
     sgc_trace_row rows[256];
-    double per_kind[SGC_TRACE_N_KINDS] = {0}, awaited_s = 0;
+    double per_kind[SGC_TRACE_N_KINDS] = {0}, awaited_s = 0; /* for messages that travel */
     memcpy(rows, all, (size_t)n_rows * sizeof(*rows));
     qsort(rows, (size_t)n_rows, sizeof(*rows), by_time);
     sgc_log_info("***** Profile: updates %lld to %lld on rank 0, %.3f ms each *****", (long long)p->first + 1, (long long)(p->first + p->n_recorded),
@@ -62,11 +90,11 @@ static void log_table(const sgc_profile *p)
     for (int i = 0; i < n_rows; i++) {
         per_kind[rows[i].kind] += rows[i].time_s;
         if (rows[i].kind != SGC_TRACE_TRAVEL) log_row(p, &rows[i]);
-        for (int k = 0; k < n_rows && rows[i].kind == SGC_TRACE_TRAVEL; k++)
-            if (rows[k].kind == SGC_TRACE_WAIT && strcmp(rows[k].name, rows[i].name) == 0) awaited_s += rows[k].time_s;
+        if (rows[i].kind == SGC_TRACE_WAIT && strcmp(rows[i].name, "control") != 0) awaited_s += rows[i].time_s;
     }
     double n = (double)p->n_recorded, other_s = p->recorded_s - per_kind[SGC_TRACE_WORK] - per_kind[SGC_TRACE_WAIT];
-    double hidden_s = per_kind[SGC_TRACE_TRAVEL] > awaited_s ? per_kind[SGC_TRACE_TRAVEL] - awaited_s : 0;
+    double hidden_s = travel_time() - awaited_s;
+    if (hidden_s < 0) hidden_s = 0;
     sgc_log_info("  %-28s %-10s %8s %10.3f ms %6.1f %%", "other", "", "", 1e3 * other_s / n, 100 * other_s / p->recorded_s);
     sgc_log_info("  communication of an update: %.3f ms exposed, %.3f ms hidden", 1e3 * per_kind[SGC_TRACE_WAIT] / n, 1e3 * hidden_s / n);
 }
