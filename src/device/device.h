@@ -109,7 +109,7 @@ struct sgc_device {
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism);
 void sgc_device_close(sgc_device *d);
 
-/* "AVX-512", "AVX2" or "portable": which code the cpu device runs on this machine; part of a checkpoint's attributes. */
+/* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine; part of a checkpoint's attributes. */
 const char *sgc_device_isa(void);
 
 #endif

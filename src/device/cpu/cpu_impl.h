@@ -1,4 +1,4 @@
-/* The cpu device, for src/device/cpu only. Each file cuts the work of its ops among the threads; the loops are in simd/. */
+/* The cpu devices, for src/device/cpu only. Each file cuts the work of its ops among the threads; the loops are in simd/. */
 #ifndef SGC_DEVICE_CPU_CPU_IMPL_H
 #define SGC_DEVICE_CPU_CPU_IMPL_H
 
@@ -8,6 +8,7 @@
 typedef struct sgc_cpu {
     const sgc_simd *simd;
     struct sgc_gemm *gemm;  /* owned: cached matrix products          */
+    bool multiplies_bf16;   /* else products of bf16 are made as products of floats */
     float *scratch;         /* owned: grows to what the largest shape needs */
     int64_t n_scratch;      /* floats */
 } sgc_cpu;
@@ -20,8 +21,15 @@ void sgc_cpu_fatal(const char *what) __attribute__((noreturn));
 
 static inline const sgc_simd *sgc_cpu_simd(const sgc_device *d) { return ((const sgc_cpu *)d->state)->simd; }
 
+/* Element i of an array of values. */
+static inline void *sgc_cpu_at(const sgc_device *d, const void *values, int64_t i)
+{
+    return (char *)values + i * (int64_t)sgc_dtype_bytes(d->ops->value);
+}
+
 /* Loops over elements are cut into pieces of this size, and run on one thread when there are fewer than two of them. */
 enum { SGC_CPU_PIECE = 16384, SGC_CPU_COLUMNS = 64 };
+static inline int64_t sgc_cpu_piece(int64_t n, int64_t first) { return n - first < SGC_CPU_PIECE ? n - first : SGC_CPU_PIECE; }
 
 void sgc_cpu_embedding_forward(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C,
                                int64_t position);
