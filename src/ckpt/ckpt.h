@@ -36,6 +36,7 @@ typedef struct sgc_ckpt_info { /* root attributes */
     char id[SGC_ID_CHARS + 1], run_id[SGC_ID_CHARS + 1];
     int64_t step;
     int world_size, stage;
+    int bf16;                 /* trained in mixed precision; what is stored are the fp32 master weights */
     int64_t global_batch;     /* B * G * W in samples                                             */
     char date[32], host[64], dtype[16], isa[16], version[32];
     double loss, eval_loss;   /* NaN: none                                                        */

@@ -7,7 +7,7 @@
 #include "base/h5.h"
 #include "ckpt/ckpt_impl.h"
 
-typedef enum field_type { FIELD_INT64, FIELD_INT, FIELD_DOUBLE, FIELD_TEXT } field_type;
+typedef enum field_type { FIELD_INT64, FIELD_INT, FIELD_FLAG /* an int that older files do not have: 0 */, FIELD_DOUBLE, FIELD_TEXT } field_type;
 typedef struct field { const char *name; field_type type; size_t offset, bytes; } field;
 #define FIELD(type, s, name) {#name, type, offsetof(s, name), sizeof(((s *)0)->name)}
 
@@ -26,7 +26,7 @@ _Static_assert(N_STATE_FIELDS * 8 == sizeof(sgc_run_state), "every field of the 
 
 static const field info_fields[] = {
 #define INFO(type, name) FIELD(type, sgc_ckpt_info, name)
-    INFO(FIELD_TEXT, id), INFO(FIELD_TEXT, run_id), INFO(FIELD_INT64, step), INFO(FIELD_INT, world_size), INFO(FIELD_INT, stage),
+    INFO(FIELD_TEXT, id), INFO(FIELD_TEXT, run_id), INFO(FIELD_INT64, step), INFO(FIELD_INT, world_size), INFO(FIELD_INT, stage), INFO(FIELD_FLAG, bf16),
     INFO(FIELD_INT64, global_batch), INFO(FIELD_TEXT, date), INFO(FIELD_TEXT, host), INFO(FIELD_TEXT, dtype), INFO(FIELD_TEXT, isa),
     INFO(FIELD_TEXT, version), INFO(FIELD_DOUBLE, loss), INFO(FIELD_DOUBLE, eval_loss), INFO(FIELD_DOUBLE, save_s),
     INFO(FIELD_INT64, n_parameters),
@@ -127,7 +127,8 @@ static sgc_status write_info(hid_t file, const sgc_ckpt_info *info)
         const void *value = (const char *)info + f->offset;
         switch (f->type) {
         case FIELD_INT64: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int64_t *)value)); break;
-        case FIELD_INT: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
+        case FIELD_INT:
+        case FIELD_FLAG: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
         case FIELD_DOUBLE: SGC_TRY(sgc_h5_attr_double(file, f->name, *(const double *)value)); break;
         case FIELD_TEXT: SGC_TRY(sgc_h5_attr_text(file, f->name, value)); break;
         }
@@ -184,10 +185,14 @@ static sgc_status read_info(hid_t file, sgc_ckpt_info *info)
     for (int i = 0; i < N_INFO_FIELDS; i++) {
         const field *f = &info_fields[i];
         void *value = (char *)info + f->offset;
-        int64_t number;
+        int64_t number = 0;
         switch (f->type) {
         case FIELD_INT64: SGC_TRY(sgc_h5_get_int(file, f->name, value)); break;
         case FIELD_INT: SGC_TRY(sgc_h5_get_int(file, f->name, &number)); *(int *)value = (int)number; break;
+        case FIELD_FLAG:
+            if (H5Aexists(file, f->name) > 0) SGC_TRY(sgc_h5_get_int(file, f->name, &number));
+            *(int *)value = (int)number;
+            break;
         case FIELD_DOUBLE: SGC_TRY(sgc_h5_get_double(file, f->name, value)); break;
         case FIELD_TEXT: SGC_TRY(sgc_h5_get_text(file, f->name, value, f->bytes)); break;
         }

@@ -15,6 +15,7 @@
 /* Values of the CHOICE rows, in the order of their lists. */
 typedef enum { SGC_STRATEGY_NO, SGC_STRATEGY_STEPS, SGC_STRATEGY_EPOCH } sgc_strategy;
 typedef enum { SGC_NONFINITE_STOP, SGC_NONFINITE_CONTINUE } sgc_nonfinite;
+typedef enum { SGC_REDUCE_FP32, SGC_REDUCE_BF16 } sgc_reduce_dtype;
 typedef enum { SGC_DEVICE_CPU, SGC_DEVICE_REFERENCE } sgc_device_choice;
 typedef enum {
     SGC_SCHEDULE_LINEAR, SGC_SCHEDULE_COSINE, SGC_SCHEDULE_COSINE_WITH_RESTARTS, SGC_SCHEDULE_POLYNOMIAL, SGC_SCHEDULE_CONSTANT,

@@ -8,6 +8,7 @@
 #include "train/fit_impl.h"
 #include "train/json_impl.h"
 #include "train/setup_impl.h"
+#include "train/threads_impl.h"
 #include "train/train.h"
 
 typedef struct evaluation_job {
@@ -93,6 +94,8 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     sgc_status st = SGC_OK;
     evaluation_job j = {.world = w, .config = c};
     sgc_evaluation result;
+    sgc_threads threads;
+    SGC_TRY(sgc_threads_set(&threads, w));
     if (w->rank == 0) st = choose_local(&j);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_bcast_bytes(w->all, j.path, sizeof(j.path), 0));

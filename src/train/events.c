@@ -36,8 +36,10 @@ static bool should_save(const sgc_run *r)
 static sgc_status write_log_local(sgc_run *r, double loss, double rate, double tokens_per_second)
 {
     double epoch = sgc_run_epoch(r);
-    sgc_log_info("update %lld/%lld  loss %.4f  grad_norm %.4f  learning_rate %.4g  epoch %.2f  %.0f tokens/s", (long long)r->state.step,
-                 (long long)r->plan.n_steps, loss, r->last_grad_norm, rate, epoch, tokens_per_second);
+    char utilization[32] = "";
+    if (r->gemm_flops > 0) snprintf(utilization, sizeof(utilization), "  utilization %.3f", sgc_run_utilization(r, tokens_per_second));
+    sgc_log_info("update %lld/%lld  loss %.4f  grad_norm %.4f  learning_rate %.4g  epoch %.2f  %.0f tokens/s%s", (long long)r->state.step,
+                 (long long)r->plan.n_steps, loss, r->last_grad_norm, rate, epoch, tokens_per_second, utilization);
     json_t *line = json_object();
     json_object_set_new(line, "step", json_integer(r->state.step));
     json_object_set_new(line, "epoch", sgc_json_number(epoch));
@@ -45,6 +47,7 @@ static sgc_status write_log_local(sgc_run *r, double loss, double rate, double t
     json_object_set_new(line, "grad_norm", sgc_json_number(r->last_grad_norm));
     json_object_set_new(line, "learning_rate", sgc_json_number(rate));
     json_object_set_new(line, "tokens_per_second", sgc_json_number(tokens_per_second));
+    if (r->gemm_flops > 0) json_object_set_new(line, "model_flops_utilization", sgc_json_number(sgc_run_utilization(r, tokens_per_second)));
     return sgc_metrics_write(&r->metrics, line);
 }
 
@@ -110,7 +113,7 @@ static sgc_status save(sgc_run *r)
     s->plateau_best = r->schedule.plateau.best;
     s->plateau_n_bad = r->schedule.plateau.n_bad;
     s->plateau_has_best = r->schedule.plateau.has_best;
-    sgc_ckpt_info info = {.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .global_batch = r->plan.global_batch,
+    sgc_ckpt_info info = {.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->t->bf16, .global_batch = r->plan.global_batch,
                           .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
     snprintf(info.run_id, sizeof(info.run_id), "%s", r->run_id);
     snprintf(info.dtype, sizeof(info.dtype), "float32");

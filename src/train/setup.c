@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/trace.h"
+#include "train/probe_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 #include "train/train.h"
@@ -62,7 +64,11 @@ done:
     return st;
 }
 
-const char *sgc_device_name(const sgc_config *c) { return c->device.type == SGC_DEVICE_REFERENCE ? "ref32" : "cpu"; }
+const char *sgc_device_name(const sgc_config *c)
+{
+    if (c->device.type == SGC_DEVICE_REFERENCE) return "ref32";
+    return c->training.bf16 ? "cpu_bf16" : "cpu";
+}
 
 void sgc_abort_job(sgc_world *w, const char *where)
 {
@@ -137,10 +143,12 @@ sgc_status sgc_run_setup(sgc_run *r)
     SGC_AGREE(all);
 
     sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
-                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation};
+                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
+                          .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
     r->evaluator.engine = r->engine;
     SGC_TRY(sgc_start_load(r));
+    if (r->config->device.gemm_probe) SGC_TRY(sgc_probe_gemm(&r->device, all, &r->gemm_flops));
     SGC_TRY(sgc_start_settle(r));
 done:
     return st;
@@ -148,6 +156,7 @@ done:
 
 void sgc_run_free(sgc_run *r)
 {
+    sgc_trace_free();
     sgc_progress_end(&r->progress);
     sgc_metrics_close(&r->metrics);
     sgc_ckpt_close(r->ckpt);
