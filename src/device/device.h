@@ -99,6 +99,7 @@ typedef struct sgc_device_ops {
 struct sgc_device {
     const sgc_device_ops *ops;
     bool exact_threads;      /* full_determinism: matmul too gives the same bits at any number of threads */
+    bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
 };
 

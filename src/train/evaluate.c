@@ -51,6 +51,7 @@ static sgc_status prepare_local(evaluation_job *j)
     SGC_TRY(sgc_model_make(&j->model, &c->model, j->data.vocab_size));
     SGC_TRY(sgc_device_open(&j->device, sgc_device_name(c), c->training.full_determinism));
     j->has_device = true;
+    sgc_warn_device(&j->device, j->world);
     SGC_TRY(sgc_evaluator_make(&j->evaluator, j->model, &j->device, j->world->all, &j->data.validation, c->training.per_device_eval_batch_size));
     if (!(j->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
     sgc_graph_bind_arena(j->evaluator.graph, j->arena);

@@ -70,6 +70,12 @@ const char *sgc_device_name(const sgc_config *c)
     return c->training.bf16 ? "cpu_bf16" : "cpu";
 }
 
+void sgc_warn_device(const sgc_device *d, const sgc_world *w)
+{
+    if (d->emulates && w->node_rank == 0)
+        sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as fp32 or slower; what it saves is memory", sgc_device_isa());
+}
+
 void sgc_abort_job(sgc_world *w, const char *where)
 {
     sgc_log_status_line(NULL);
@@ -123,6 +129,7 @@ static sgc_status derive_local(sgc_run *r)
     SGC_TRY(sgc_model_make(&r->model, &r->config->model, r->data.vocab_size));
     SGC_TRY(sgc_device_open(&r->device, sgc_device_name(r->config), r->t->full_determinism));
     r->has_device = true;
+    sgc_warn_device(&r->device, r->world);
     SGC_TRY(build_graphs_local(r));
     SGC_TRY(take_memory_local(r));
 done:

@@ -95,7 +95,7 @@ check "generate takes the master weights" ranks 1 "$STAGECOACH" generate "$work/
 # Emulated where the machine has no bf16: slower, said once, within rounding of the other way.
 emulated() { STAGECOACH_ISA=portable train portable 2 1 1 --max_steps 3; }
 check "bf16 without the instructions for it works" emulated
-check "... and says once that it is slow" says portable "WARNING .*bf16"
+check "... and says once that it is slow" says portable "WARNING .*portable: no instructions for bf16"
 
 refuses "gradients as bf16 without bf16" 2 "comm.reduce_dtype bf16: conflicts with .*bf16.*; write bf16 true" \
     "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --bf16 false --comm.reduce_dtype bf16

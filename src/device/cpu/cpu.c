@@ -105,8 +105,7 @@ sgc_status sgc_cpu_open(sgc_device *d)
     SGC_TRY(sgc_gemm_open(&cpu->gemm, d->exact_threads));
     if (is_bf16) {
         cpu->multiplies_bf16 = l->multiplies_bf16 && sgc_gemm_takes_bf16(cpu->gemm);
-        if (!cpu->multiplies_bf16 || !has_bf16())
-            sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as float32 or slower; what it saves is memory", l->name);
+        d->emulates = !cpu->multiplies_bf16 || !has_bf16();
     }
 done:
     if (st != SGC_OK) sgc_cpu_close(d);
