@@ -6,12 +6,12 @@
 /* One loop per kind, so that the choice is outside of it. */
 V_INLINE void TYPED(activation_forward_kind)(const int kind, VALUE *y, const VALUE *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(y + i, activation_value(kind, V_GET(x + i, n - i)), n - i);
+    V_EACH(i, n, V_PUT(y + i, activation_value(kind, V_GET(x + i, k)), k));
 }
 
 V_INLINE void TYPED(activation_backward_kind)(const int kind, VALUE *dx, const VALUE *dy, const VALUE *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(dx + i, V_GET(dy + i, n - i) * activation_slope(kind, V_GET(x + i, n - i)), n - i);
+    V_EACH(i, n, V_PUT(dx + i, V_GET(dy + i, k) * activation_slope(kind, V_GET(x + i, k)), k));
 }
 
 static void TYPED(activation_forward)(int kind, void *y, const void *x, int64_t n)
@@ -40,25 +40,25 @@ static void TYPED(add)(void *z_, const void *x_, const void *y_, int64_t n)
 {
     VALUE *z = z_;
     const VALUE *x = x_, *y = y_;
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(z + i, V_GET(x + i, n - i) + V_GET(y + i, n - i), n - i);
+    V_EACH(i, n, V_PUT(z + i, V_GET(x + i, k) + V_GET(y + i, k), k));
 }
 
 static void TYPED(add_to_wide)(float *z, const void *x_, int64_t n)
 {
     const VALUE *x = x_;
-    for (int64_t i = 0; i < n; i += V_N) v_store_n(z + i, v_load_n(z + i, n - i) + V_GET(x + i, n - i), n - i);
+    V_EACH(i, n, v_store_n(z + i, v_load_n(z + i, k) + V_GET(x + i, k), k));
 }
 
 static void TYPED(widen)(float *z, const void *x_, int64_t n)
 {
     const VALUE *x = x_;
-    for (int64_t i = 0; i < n; i += V_N) v_store_n(z + i, V_GET(x + i, n - i), n - i);
+    V_EACH(i, n, v_store_n(z + i, V_GET(x + i, k), k));
 }
 
 static void TYPED(narrow)(void *z_, const float *x, int64_t n)
 {
     VALUE *z = z_;
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(z + i, v_load_n(x + i, n - i), n - i);
+    V_EACH(i, n, V_PUT(z + i, v_load_n(x + i, k), k));
 }
 
 static void TYPED(dropout)(void *y_, const void *x_, int64_t first, int64_t n, sgc_philox_key key, uint32_t stream, int64_t sample, uint32_t threshold,
@@ -86,11 +86,14 @@ static void TYPED(adamw)(void *values_, float *p, float *m, float *v, const void
 
 static double TYPED(square_sum)(const void *x, bool is_wide, int64_t n)
 {
-    vd sum_low = {0}, sum_high = {0}, low, high;
-    for (int64_t i = 0; i < n; i += V_N) {
-        v_to_double(is_wide ? v_load_n((const float *)x + i, n - i) : V_GET((const VALUE *)x + i, n - i), &low, &high);
-        sum_low += low * low;
-        sum_high += high * high;
-    }
-    return v_sum_double(sum_low + sum_high);
+    vd sum[4] = {{0}}, low, high; /* of even and odd vectors apart, so that additions need not wait for each other */
+    for (int64_t i = 0; i < n; i += 2 * V_N)
+        V_UNROLL for (int k = 0; k < 2; k++) {
+            int64_t at = i + k * V_N;
+            if (at >= n) break;
+            v_to_double(is_wide ? v_load_n((const float *)x + at, n - at) : V_GET((const VALUE *)x + at, n - at), &low, &high);
+            sum[2 * k] += low * low;
+            sum[2 * k + 1] += high * high;
+        }
+    return v_sum_double((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
