@@ -71,6 +71,7 @@ void sgc_ckpt_close(sgc_ckpt *c);
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
 const char *sgc_ckpt_config_text(const sgc_ckpt *c);
+bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer states */
 /**
  * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
  * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
@@ -90,8 +91,13 @@ typedef struct sgc_ckpt_entry {
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
-/* The newest complete checkpoint of the directory's current run (the run of its newest checkpoint that is not .old); "" if none. Local. */
-sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX]);
+/**
+ * The newest checkpoint of a directory that is older than before_step and complete as far as metadata and sizes tell. Local.
+ * @param before_step  INT64_MAX: any.
+ * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
+ * @param path         [out] "" if there is none.
+ */
+sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX]);
 /* Delete the oldest complete checkpoints of run_id beyond `limit`; never the one at keep_step (-1: none). Local: rank 0. */
 sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step);
 /* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */

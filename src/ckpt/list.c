@@ -118,7 +118,7 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX])
+sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
@@ -127,8 +127,15 @@ sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX])
     if (!sgc_path_exists(output_dir)) return SGC_OK;
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
     for (int i = n - 1; i >= 0 && !path[0]; i--) {
+        if (entries[i].step >= before_step) continue;
         if (entries[i].status == SGC_CKPT_COMPLETE) SGC_TRY(sgc_path_join(path, output_dir, entries[i].name));
-        if (entries[i].status == SGC_CKPT_DAMAGED) sgc_log_warning("%s is passed over: %s", entries[i].name, entries[i].problem);
+        if (entries[i].status != SGC_CKPT_DAMAGED) continue;
+        if (strict) {
+            st = sgc_err(SGC_ECKPT, "%s is damaged: %s; remove it, or allow an older one with --checkpoint.resume_strict false",
+                         entries[i].name, entries[i].problem);
+            goto done;
+        }
+        sgc_log_warning("%s is passed over: %s", entries[i].name, entries[i].problem);
     }
 done:
     free(entries);

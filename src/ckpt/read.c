@@ -173,6 +173,14 @@ const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c) { return &c->info; }
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c) { return &c->state; }
 const char *sgc_ckpt_config_text(const sgc_ckpt *c) { return c->config_text; }
 
+bool sgc_ckpt_is_weights_only(const sgc_ckpt *c)
+{
+    const sgc_manifest_file *f = &c->manifest.files[SGC_FILE_SHARDS];
+    for (int k = 0; k < f->n_data; k++)
+        if (f->data[k].slot != SGC_SLOT_MODEL) return false;
+    return true;
+}
+
 /* One shard is open at a time: a rank reads them in order. */
 static sgc_status open_shard(sgc_ckpt *c, int shard, char path[SGC_PATH_MAX])
 {

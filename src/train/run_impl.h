@@ -17,6 +17,7 @@
 /* How the run begins; decided by rank 0, known to all. */
 typedef struct sgc_start {
     char path[SGC_PATH_MAX];  /* checkpoint to resume; "": a fresh start                              */
+    bool is_latest;           /* found by latest or auto: if it cannot be read, the next older one is used */
     bool sets_aside_all;      /* what output_dir holds belongs to another run                          */
     char old_id[SGC_ID_CHARS + 1]; /* of that run, "" if unknown                                       */
 } sgc_start;
@@ -67,8 +68,11 @@ void sgc_run_free(sgc_run *r);
 sgc_status sgc_start_decide(sgc_run *r);
 /* Collective: opens the checkpoint, refuses one that does not fit, keeps its global batch. */
 sgc_status sgc_start_open(sgc_run *r);
-/* Collective: initial or stored weights, states and counters. */
-sgc_status sgc_start_load(sgc_run *r);
+/**
+ * Initial or stored weights, states and counters. Collective.
+ * @param again  [out] the latest checkpoint is damaged and start.path names the next older one: make the run again from sgc_start_open on.
+ */
+sgc_status sgc_start_load(sgc_run *r, bool *again);
 /* Collective, when nothing else can fail: moves what belongs to other runs, or lies ahead, out of the way. */
 sgc_status sgc_start_settle(sgc_run *r);
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "train/fit_impl.h"
 #include "train/run_impl.h"
+#include "train/setup_impl.h"
 
 static bool is_word(const char *text, const char *word) { return text && strcmp(text, word) == 0; }
 
@@ -38,7 +39,7 @@ static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_presen
     return st;
 }
 
-static sgc_status decide_local(sgc_start *s, const sgc_training_options *t)
+static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool strict)
 {
     sgc_status st = SGC_OK;
     const char *how = t->resume_from_checkpoint;
@@ -46,7 +47,8 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t)
     int n_present;
     SGC_TRY(look_local(s, t->output_dir, &n_present));
     if (latest || automatic) {
-        SGC_TRY(sgc_ckpt_latest(t->output_dir, s->path));
+        SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, s->path));
+        s->is_latest = true;
         if (latest && !s->path[0])
             return sgc_err(SGC_ECKPT, "resume_from_checkpoint is %s, but there is no complete checkpoint in %s: name a checkpoint, or write auto to "
                            "start afresh when there is none", how, t->output_dir);
@@ -91,7 +93,7 @@ done:
 sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    if (r->world->rank == 0) st = decide_local(&r->start, r->t);
+    if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
 done:
@@ -103,6 +105,9 @@ sgc_status sgc_start_open(sgc_run *r)
     sgc_status st = SGC_OK;
     if (r->start.path[0]) {
         SGC_TRY(sgc_ckpt_open(&r->ckpt, r->start.path, r->world->all));
+        if (sgc_ckpt_is_weights_only(r->ckpt)) /* the same on every rank */
+            return sgc_err(SGC_ECKPT, "%s holds weights only, without the states of the optimizer, and cannot be resumed; start a new run from it "
+                           "with --model.init_from %s", r->start.path, r->start.path);
         SGC_TRY(sgc_fit_check(r->world, r->config, r->start.path, true));
         st = keep_global_batch(r, sgc_ckpt_get_info(r->ckpt));
         SGC_AGREE(r->world->all);
@@ -142,13 +147,17 @@ static void restore_counters(sgc_run *r)
     sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
 }
 
-sgc_status sgc_start_load(sgc_run *r)
+sgc_status sgc_start_load(sgc_run *r, bool *again)
 {
     sgc_status st = SGC_OK;
     sgc_group *all = r->world->all;
     const char *from = r->config->model.init_from;
+    *again = false;
     if (r->ckpt) {
-        SGC_TRY(sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all));
+        st = sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all);
+        if (st != SGC_OK && r->start.is_latest)
+            return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, r->start.path, again);
+        if (st != SGC_OK) return st;
         restore_counters(r);
     } else {
         fresh_state(&r->state);

@@ -73,7 +73,7 @@ static void expect(const fixture *f, const char *wanted)
 static void expect_latest(const fixture *f, const char *wanted)
 {
     char path[SGC_PATH_MAX];
-    ck_assert_int_eq(sgc_ckpt_latest(f->directory, path), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_latest(f->directory, INT64_MAX, false, path), SGC_OK);
     const char *name = strrchr(path, '/');
     ck_assert_str_eq(name ? name + 1 : path, wanted);
 }
@@ -112,7 +112,7 @@ START_TEST(a_directory_that_is_not_there_has_no_latest_and_no_list)
     char path[SGC_PATH_MAX];
     sgc_ckpt_entry *entries;
     int n;
-    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", path), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", INT64_MAX, false, path), SGC_OK);
     ck_assert_str_eq(path, "");
     ck_assert_int_eq(sgc_ckpt_set_aside("/nonexistent", -1), SGC_OK);
     ck_assert_int_eq(sgc_ckpt_list("/nonexistent", &entries, &n), SGC_EDATA);
