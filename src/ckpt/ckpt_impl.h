@@ -41,6 +41,8 @@ struct sgc_ckpt {
     char *block;              /* owned: manifest.block_size bytes, once something is read */
     int block_shard;          /* what block holds, -1: nothing */
     int64_t block_number;
+    int64_t n_bytes_read;     /* of shards, and the time that checking them took */
+    double hash_s;
 };
 
 /* Open without a group: what rank 0 does in sgc_ckpt_open. Local. */

@@ -1,6 +1,7 @@
 /* Between the engine's shards and a checkpoint. */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "ckpt/ckpt_impl.h"
 
 sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX])
@@ -34,8 +35,13 @@ done:
 
 sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, sgc_group *group)
 {
+    double start_s = sgc_time_s();
+    char size[32];
     sgc_status st = load_local(c, engine, model, weights_only, sgc_group_rank(group));
+    double read_s = sgc_time_s() - start_s;
     SGC_AGREE(group);
+    sgc_log_debug("%s read in %.2f s, of which checking hashes took %.1f %%", sgc_format_bytes((double)c->n_bytes_read, size), read_s,
+                  read_s > 0 ? 100 * c->hash_s / read_s : 0);
     SGC_TRY(sgc_zero_loaded(engine));
 done:
     return st;

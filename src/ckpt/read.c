@@ -209,7 +209,11 @@ static sgc_status load_block(sgc_ckpt *c, int shard, int64_t number, const sgc_m
     c->block_shard = -1;
     SGC_TRY(open_shard(c, shard, path));
     SGC_TRY(sgc_pread_all(c->fd, c->block, (size_t)n, first, path));
-    if (sgc_hash64(c->block, (size_t)n) != f->hash[number])
+    double start_s = sgc_time_s();
+    bool fits = sgc_hash64(c->block, (size_t)n) == f->hash[number];
+    c->hash_s += sgc_time_s() - start_s;
+    c->n_bytes_read += n;
+    if (!fits)
         return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold part of %s of unit "
                        "%s, do not fit their hash in the manifest", path, first, first + n - 1, sgc_slot_path[data->slot], data->unit);
     c->block_shard = shard;
