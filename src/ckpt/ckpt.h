@@ -43,6 +43,13 @@ typedef struct sgc_ckpt_info { /* root attributes */
     int64_t n_parameters;
 } sgc_ckpt_info;
 
+/* Which ranks write into which file. */
+typedef struct sgc_ckpt_files sgc_ckpt_files;
+/* Collective. writers_per_node: shard files that a node's ranks share; 0: each rank has its own. */
+sgc_status sgc_files_make(sgc_ckpt_files **f, const sgc_world *w, int64_t writers_per_node);
+int sgc_files_count(const sgc_ckpt_files *f);
+void sgc_files_free(sgc_ckpt_files *f);
+
 typedef struct sgc_ckpt_job {
     const char *output_dir;
     sgc_group *group;
@@ -52,6 +59,8 @@ typedef struct sgc_ckpt_job {
     const sgc_ckpt_info *info; /* id, date, host, save_s, step are filled by the writer            */
     const char *config_text;   /* config.cfg                                                      */
     int64_t block_size;        /* bytes under one hash (checkpoint.block_size)                    */
+    const sgc_ckpt_files *files; /* NULL: one shard file per rank                                  */
+    int64_t *index_bytes;      /* [in,out] size of checkpoint.h5, kept from save to save; 0: not known yet. NULL is allowed */
 } sgc_ckpt_job;
 
 /**
@@ -60,6 +69,24 @@ typedef struct sgc_ckpt_job {
  * @return SGC_EIO (which file, why) on all ranks; then nothing is left under a final name and the temporary directory is removed.
  */
 sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX]);
+
+/**
+ * The same while training goes on. begin and advance are collective, called by the main thread; between them each rank's thread writes.
+ * It uses HDF5, so the main thread must not until the save is over.
+ *   begin    copies the shards into `buffer` (sgc_save_buffer_bytes; NULL: nothing is copied and all is written at once), makes the
+ *            directory and takes the room on the disk.
+ *   advance  to be called once all ranks are ready; waits for those that are not. Errors as of sgc_ckpt_write; the save is then over.
+ */
+typedef struct sgc_save sgc_save;
+sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer);
+size_t sgc_save_buffer_bytes(const sgc_zero *engine, const sgc_model *model);
+bool sgc_save_is_ready(const sgc_save *s);   /* this rank's thread has done its part                     */
+bool sgc_save_is_over(const sgc_save *s);
+sgc_status sgc_save_advance(sgc_save *s);
+sgc_status sgc_save_finish(sgc_save *s);     /* advance until it is over                                  */
+const char *sgc_save_path(const sgc_save *s);
+double sgc_save_start_s(const sgc_save *s);
+void sgc_save_free(sgc_save *s);             /* NULL is allowed                                           */
 
 typedef struct sgc_ckpt sgc_ckpt;
 /**

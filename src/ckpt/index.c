@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/h5.h"
-#include "ckpt/ckpt_impl.h"
+#include "ckpt/shard_impl.h"
 
 typedef enum field_type { FIELD_INT64, FIELD_INT, FIELD_DOUBLE, FIELD_TEXT } field_type;
 typedef struct field { const char *name; field_type type; size_t offset, bytes; } field;
@@ -35,7 +35,8 @@ static const field info_fields[] = {
 enum { N_INFO_FIELDS = sizeof(info_fields) / sizeof(info_fields[0]) };
 
 /* Map the elements of a tensor that lie in shard `rank` to that shard's dataset. A slice may start in mid-row: several boxes. */
-static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part *part, const sgc_param_spec *tensor, int rank)
+static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_files *files, const sgc_ckpt_part *part, const sgc_param_spec *tensor,
+                            int rank)
 {
     sgc_status st = SGC_OK;
     char file[64], dataset[256];
@@ -43,8 +44,8 @@ static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part 
     int64_t n_slice, n_shard = part->flat.n_shard;
     int64_t first = sgc_flat_overlap(&part->flat, rank, tensor->offset, tensor->n, &n_slice);
     if (n_slice == 0) return SGC_OK;
-    sgc_manifest_path(file, SGC_FILE_SHARDS + rank, part->flat.world);
-    snprintf(dataset, sizeof(dataset), "/%s/%s/%s", id, sgc_slot_path[part->slot], part->unit->name);
+    sgc_manifest_path(file, SGC_FILE_SHARDS + files->file_of[rank], files->n_files);
+    sgc_shard_dataset(dataset, files, id, rank, part);
     hsize_t shape[SGC_MAX_DIM];
     for (int d = 0; d < tensor->n_dim; d++) shape[d] = (hsize_t)tensor->shape[d];
     hid_t to = H5Screate_simple(tensor->n_dim, shape, NULL);
@@ -68,7 +69,7 @@ static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part 
 }
 
 /* NaN is the fill value: HDF5 reads what a missing shard should hold as the fill value, without an error. */
-static sgc_status write_tensor(hid_t file, const char *id, const sgc_ckpt_part *part, const sgc_param_spec *tensor)
+static sgc_status write_tensor(hid_t file, const char *id, const sgc_ckpt_files *files, const sgc_ckpt_part *part, const sgc_param_spec *tensor)
 {
     sgc_status st = SGC_OK;
     char path[256];
@@ -81,7 +82,7 @@ static sgc_status write_tensor(hid_t file, const char *id, const sgc_ckpt_part *
     H5Pset_obj_track_times(creation, false);
     H5Pset_fill_value(creation, H5T_NATIVE_FLOAT, &nan_fill);
     int first_rank = (int)(tensor->offset / part->flat.n_shard), last_rank = (int)((tensor->offset + tensor->n - 1) / part->flat.n_shard);
-    for (int rank = first_rank; rank <= last_rank; rank++) SGC_TRY(map_shard(creation, id, part, tensor, rank));
+    for (int rank = first_rank; rank <= last_rank; rank++) SGC_TRY(map_shard(creation, id, files, part, tensor, rank));
     snprintf(path, sizeof(path), "/%s/%s", sgc_slot_path[part->slot], tensor->name);
     dataset = H5Dcreate2(file, path, H5T_IEEE_F32LE, space, links, creation, H5P_DEFAULT);
     if (dataset < 0) st = sgc_err(SGC_EIO, "HDF5 cannot make the virtual dataset %s", path);
@@ -136,28 +137,41 @@ done:
     return st;
 }
 
-sgc_status sgc_index_write(const char *directory, const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state,
-                           const sgc_ckpt_part *parts, int n_parts)
+/* One piece of memory out of the sketch: what lies between its pieces is zero. */
+static sgc_status flatten(const sgc_h5_sketch *sketch, char **bytes)
+{
+    if (!(*bytes = calloc(1, (size_t)sketch->n_bytes + 1))) return sgc_err(SGC_ENOMEM, "no memory for checkpoint.h5");
+    for (int i = 0; i < sketch->n_pieces; i++) {
+        const sgc_h5_piece *p = &sketch->pieces[i];
+        int64_t n = p->offset + p->n_bytes <= sketch->n_bytes ? p->n_bytes : sketch->n_bytes - p->offset;
+        if (n > 0) memcpy(*bytes + p->offset, p->bytes, (size_t)n);
+    }
+    return SGC_OK;
+}
+
+sgc_status sgc_index_make(const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state, const sgc_ckpt_part *parts, int n_parts,
+                          const sgc_ckpt_files *files, char **bytes, size_t *n_bytes)
 {
     sgc_status st = SGC_OK;
-    char name[64], path[SGC_PATH_MAX];
     bool has_slot[SGC_N_SLOTS] = {false};
     sgc_h5 *f = NULL;
-    sgc_manifest_path(name, SGC_FILE_INDEX, info->world_size);
-    SGC_TRY(sgc_path_join(path, directory, name));
-    SGC_TRY(sgc_h5_create(&f, path));
+    sgc_h5_sketch sketch = {0};
+    SGC_TRY(sgc_h5_create_sketch(&f, "checkpoint.h5"));
     for (int k = 0; k < n_parts; k++) {
         has_slot[parts[k].slot] = true;
         for (int i = 0; i < parts[k].unit->n_params; i++)
-            SGC_TRY(write_tensor(sgc_h5_id(f), info->id, &parts[k], &parts[k].unit->params[i]));
+            SGC_TRY(write_tensor(sgc_h5_id(f), info->id, files, &parts[k], &parts[k].unit->params[i]));
     }
     for (int slot = 0; slot < SGC_N_SLOTS; slot++)
         if (has_slot[slot] && model->options.tie_word_embeddings) SGC_TRY(link_tied_head(sgc_h5_id(f), slot));
     SGC_TRY(write_state(sgc_h5_id(f), state));
     SGC_TRY(write_info(sgc_h5_id(f), info));
-    SGC_TRY(sgc_h5_close(&f));
+    SGC_TRY(sgc_h5_close_sketch(&f, &sketch));
+    SGC_TRY(flatten(&sketch, bytes));
+    *n_bytes = (size_t)sketch.n_bytes;
 done:
-    SGC_KEEP(sgc_h5_close(&f));
+    if (f) SGC_KEEP(sgc_h5_close(&f));
+    sgc_h5_sketch_free(&sketch);
     return st;
 }
 

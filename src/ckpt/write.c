@@ -1,103 +1,167 @@
-/* Saving: everything under a temporary name, synced, hashed and agreed on; then one rename. */
+/*
+ * Saving: everything under a temporary name, synced, hashed and agreed on; then one rename. A save is a row of phases. What takes
+ * time in a phase is local and may be done by a thread while training goes on; between phases all ranks meet, in the main thread,
+ * which alone sends messages.
+ */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "ckpt/ckpt_impl.h"
+#include "ckpt/shard_impl.h"
 
-typedef struct save {
-    const sgc_ckpt_job *job;
-    const sgc_ckpt_part *parts;
-    int n_parts, rank, world_size;
-    double start_s;
+typedef enum phase { PHASE_WRITE, PHASE_PUBLISH, PHASE_OVER } phase;
+
+struct sgc_save {
+    sgc_group *group;         /* borrowed */
+    const sgc_model *model;   /* borrowed */
+    int rank, world_size;
+    char output_dir[SGC_PATH_MAX], temporary[SGC_PATH_MAX], final[SGC_PATH_MAX], shard[SGC_PATH_MAX];
+    char aside[SGC_PATH_MAX]; /* where a checkpoint of the same name went, "": there was none */
     char id[SGC_ID_CHARS + 1];
-    char temporary[SGC_PATH_MAX], final[SGC_PATH_MAX];
-} save;
+    sgc_run_state state;
+    sgc_ckpt_info info;
+    char *config_text;        /* owned */
+    int64_t block_size;
+    const sgc_ckpt_files *files;
+    sgc_ckpt_files *own_files; /* owned: if the caller has none */
+    sgc_ckpt_part *parts;     /* owned; their values are borrowed */
+    int n_parts;
+    double start_s;
+    bool has_directory;
+
+    sgc_shard_layout layout;
+    sgc_shard_hashes hashes;
+    char *lines;              /* owned: rank 0: what the ranks sent, world_size reports */
+    int64_t *n_lines_of;      /* owned: [world_size] */
+    int64_t n_bytes;          /* of all files, but the manifest's and the index' */
+
+    phase phase;
+    bool in_background, has_thread;
+    pthread_t thread;
+    atomic_bool is_ready;     /* the local work of the phase is done */
+    sgc_status local;         /* its result, and why */
+    char message[SGC_ERR_BYTES];
+};
+
+/* What each rank tells rank 0: this, then {block, hash} of each block it hashed, then its lines of the manifest. */
+typedef struct report { int64_t n_file_bytes, n_hashes, n_text_bytes; } report;
+typedef struct numbered_hash { int64_t block; uint64_t hash; } numbered_hash;
 
 static sgc_status make_directory(const char *path)
 {
     return mkdir(path, 0777) == 0 ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot make the directory %s", path);
 }
 
-static sgc_status make_directories_local(const save *s)
+/* Bytes of checkpoint.h5: known from the first save on, as only numbers in it change. */
+static sgc_status ask_index_bytes(const sgc_save *s, int64_t *n_index_bytes)
+{
+    sgc_status st = SGC_OK;
+    char *bytes = NULL;
+    size_t n_bytes;
+    SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &bytes, &n_bytes));
+    *n_index_bytes = (int64_t)n_bytes;
+done:
+    free(bytes);
+    return st;
+}
+
+static int64_t manifest_bytes(const sgc_save *s, int64_t n_index_bytes)
+{
+    sgc_str text = {0};
+    const int64_t hash_line = 22, n_config = (int64_t)strlen(s->config_text);
+    sgc_manifest_put_head(&text, s->id, s->state.step, s->world_size, s->files->n_files, s->block_size);
+    sgc_manifest_put_file(&text, SGC_FILE_INDEX, s->files->n_files, n_index_bytes);
+    sgc_manifest_put_file(&text, SGC_FILE_CONFIG, s->files->n_files, n_config);
+    sgc_manifest_put_end(&text);
+    int64_t n = (int64_t)text.n + hash_line * ((n_index_bytes + s->block_size - 1) / s->block_size + (n_config + s->block_size - 1) / s->block_size);
+    sgc_str_free(&text);
+    return n;
+}
+
+static void put_data_lines(const sgc_save *s, sgc_str *text)
+{
+    sgc_str_printf(text, "%s", "");
+    if (sgc_files_are_shared(s->files)) sgc_manifest_put_shard(text, s->rank);
+    for (int k = 0; k < s->n_parts; k++)
+        sgc_manifest_put_data(text, s->layout.offset[k], s->parts[k].flat.n_shard, s->parts[k].slot, s->parts[k].unit->name);
+}
+
+/* Bytes that this rank adds to the checkpoint: of its file, if it leads it, and of lines in the manifest. */
+static int64_t own_bytes(const sgc_save *s)
+{
+    sgc_str text = {0};
+    const sgc_shard_layout *l = &s->layout;
+    int64_t n = 0;
+    put_data_lines(s, &text);
+    if (l->leader == s->rank) {
+        sgc_manifest_put_file(&text, SGC_FILE_SHARDS + s->files->file_of[s->rank], s->files->n_files, l->n_bytes);
+        for (int64_t k = 0; k < (l->n_bytes + s->block_size - 1) / s->block_size; k++) sgc_manifest_put_hash(&text, 0);
+        n = l->n_bytes;
+    }
+    n += (int64_t)text.n;
+    sgc_str_free(&text);
+    return n;
+}
+
+static sgc_status prepare_local(sgc_save *s, const sgc_ckpt_job *job, const sgc_ckpt_part *parts)
+{
+    sgc_status st = SGC_OK;
+    char name[64], shards[SGC_PATH_MAX];
+    s->config_text = strdup(job->config_text);
+    s->parts = malloc(((size_t)s->n_parts + 1) * sizeof(*s->parts));
+    s->n_lines_of = calloc((size_t)s->world_size, sizeof(*s->n_lines_of));
+    if (!s->config_text || !s->parts || !s->n_lines_of) return sgc_err(SGC_ENOMEM, "no memory for a save");
+    if (s->n_parts) memcpy(s->parts, parts, (size_t)s->n_parts * sizeof(*s->parts));
+    if (!s->files) {
+        SGC_TRY(sgc_files_single(&s->own_files, s->world_size));
+        s->files = s->own_files;
+    }
+    snprintf(name, sizeof(name), "checkpoint-%" PRId64, s->state.step);
+    SGC_TRY(sgc_path_join(s->final, s->output_dir, name));
+    snprintf(name, sizeof(name), ".checkpoint-%" PRId64 ".tmp-%s", s->state.step, s->id);
+    SGC_TRY(sgc_path_join(s->temporary, s->output_dir, name));
+    sgc_manifest_path(name, SGC_FILE_SHARDS + s->files->file_of[s->rank], s->files->n_files);
+    SGC_TRY(sgc_path_join(s->shard, s->temporary, name));
+    SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
+    SGC_TRY(sgc_shard_layout_make(&s->layout, s->files, s->id, s->rank, s->parts, s->n_parts));
+    s->n_bytes = own_bytes(s);
+done:
+    return st;
+}
+
+/* Rank 0: is there room for all of it? Then the directories. */
+static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
 {
     sgc_status st = SGC_OK;
     char shards[SGC_PATH_MAX];
+    int64_t n_index = index_bytes ? *index_bytes : 0;
     if (s->rank != 0) return SGC_OK;
+    if (!n_index) SGC_TRY(ask_index_bytes(s, &n_index));
+    if (index_bytes) *index_bytes = n_index;
     SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
-    SGC_TRY(sgc_make_dirs(s->job->output_dir));
+    SGC_TRY(sgc_make_dirs(s->output_dir));
+    SGC_TRY(sgc_room_check(s->output_dir, s->n_bytes + n_index + (int64_t)strlen(s->config_text) + manifest_bytes(s, n_index)));
     SGC_TRY(make_directory(s->temporary));
     SGC_TRY(make_directory(shards));
 done:
     return st;
 }
 
-/* Everything but the shards; the manifest comes last. sgc_write_file_atomic also syncs the directory, after both of its files. */
-static sgc_status write_rest(const save *s, const char *shard_lines)
-{
-    sgc_status st = SGC_OK;
-    const sgc_ckpt_job *job = s->job;
-    char path[SGC_PATH_MAX];
-    sgc_str manifest = {0};
-    sgc_ckpt_info info = *job->info;
-    strcpy(info.id, s->id);
-    info.step = job->state->step;
-    info.world_size = s->world_size;
-    sgc_time_iso(info.date);
-    snprintf(info.host, sizeof(info.host), "%.*s", (int)sizeof(info.host) - 1, sgc_node_name());
-    info.save_s = sgc_time_s() - s->start_s;
-
-    SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
-    SGC_TRY(sgc_fsync_path(path));
-    SGC_TRY(sgc_index_write(s->temporary, job->model, &info, job->state, s->parts, s->n_parts));
-    SGC_TRY(sgc_path_join(path, s->temporary, "config.cfg"));
-    SGC_TRY(sgc_write_file_atomic(path, job->config_text, strlen(job->config_text)));
-    sgc_manifest_put_head(&manifest, s->id, info.step, s->world_size, job->block_size);
-    SGC_TRY(sgc_manifest_put_file(&manifest, s->temporary, SGC_FILE_INDEX, s->world_size, job->block_size));
-    SGC_TRY(sgc_manifest_put_file(&manifest, s->temporary, SGC_FILE_CONFIG, s->world_size, job->block_size));
-    sgc_str_printf(&manifest, "%s", shard_lines);
-    sgc_manifest_put_end(&manifest);
-    SGC_TRY(sgc_path_join(path, s->temporary, SGC_MANIFEST_NAME));
-    SGC_TRY(sgc_write_file_atomic(path, manifest.text, manifest.n));
-    SGC_TRY(sgc_fsync_path(job->output_dir));
-done:
-    sgc_str_free(&manifest);
-    return st;
-}
-
-/* Each rank's lines of the manifest go to rank 0, which writes the other files. */
-static sgc_status gather_and_write_rest(const save *s, const sgc_str *lines)
-{
-    sgc_status st = SGC_OK;
-    char *all = NULL, *text = NULL;
-    int64_t *n_bytes_of = calloc((size_t)s->world_size, sizeof(*n_bytes_of)), n_bytes = 0;
-    if (!n_bytes_of) st = sgc_err(SGC_ENOMEM, "no memory for the manifest");
-    SGC_AGREE(s->job->group);
-    SGC_TRY(sgc_gather_bytes(s->job->group, lines->text, (int64_t)lines->n, &all, n_bytes_of, 0));
-    if (s->rank == 0) {
-        for (int r = 0; r < s->world_size; r++) n_bytes += n_bytes_of[r];
-        text = strndup(all, (size_t)n_bytes);
-        st = text ? write_rest(s, text) : sgc_err(SGC_ENOMEM, "no memory for the manifest");
-    }
-    SGC_AGREE(s->job->group);
-done:
-    free(text);
-    free(all);
-    free(n_bytes_of);
-    return st;
-}
+static sgc_status write_local(sgc_save *s) { return sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes); }
 
 /* Rename to the final name. A checkpoint of that name (the run was resumed before it) is set aside, and put back if this fails. */
-static sgc_status publish_local(const save *s)
+static sgc_status rename_local(sgc_save *s)
 {
     sgc_status st = SGC_OK;
     char aside[SGC_PATH_MAX] = "";
     bool published = false;
-    if (s->rank != 0) return SGC_OK;
     if (sgc_path_exists(s->final)) {
         if (snprintf(aside, sizeof(aside), "%s.old-%s", s->final, s->id) >= (int)sizeof(aside))
             return sgc_err(SGC_EIO, "the path %.60s... is too long", s->final);
@@ -107,42 +171,252 @@ static sgc_status publish_local(const save *s)
     if (!published)
         st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", s->temporary, s->final);
     else
-        st = sgc_fsync_path(s->job->output_dir);
-    if (st != SGC_OK && published && rename(s->final, s->temporary) != 0)
-        sgc_log_error("%s cannot be renamed back to %s: %s", s->final, s->temporary, strerror(errno));
-    if (st != SGC_OK && aside[0] && rename(aside, s->final) != 0)
-        sgc_log_error("%s cannot be renamed back to %s: %s", aside, s->final, strerror(errno));
-    if (st == SGC_OK && aside[0]) sgc_log_info("the checkpoint that was %s is kept as %s", s->final, aside);
+        st = sgc_fsync_path(s->output_dir);
+    /* What cannot be put back is found at the next start: as a checkpoint that is whole, or one set aside. */
+    if (st != SGC_OK && (!published || rename(s->final, s->temporary) == 0) && aside[0] && rename(aside, s->final) == 0) aside[0] = '\0';
+    if (st == SGC_OK) strcpy(s->aside, aside);
     return st;
+}
+
+/* The shard files' part of the manifest, out of the reports of all ranks. */
+static sgc_status put_shard_files(const sgc_save *s, sgc_str *manifest)
+{
+    sgc_status st = SGC_OK;
+    int n_files = s->files->n_files;
+    struct { int64_t n_bytes, n_blocks, n_hashed; uint64_t *hash; sgc_str text; } *file = calloc((size_t)n_files, sizeof(*file));
+    const char *at = s->lines;
+    if (!file) return sgc_err(SGC_ENOMEM, "no memory for the manifest");
+    for (int rank = 0; rank < s->world_size; rank++) {
+        report r;
+        int k = s->files->file_of[rank];
+        memcpy(&r, at, sizeof(r));
+        at += sizeof(r);
+        if (!file[k].hash) {
+            file[k].n_bytes = r.n_file_bytes;
+            file[k].n_blocks = (r.n_file_bytes + s->block_size - 1) / s->block_size;
+            if (!(file[k].hash = calloc((size_t)file[k].n_blocks + 1, sizeof(uint64_t)))) {
+                st = sgc_err(SGC_ENOMEM, "no memory for the manifest");
+                goto done;
+            }
+        }
+        for (int64_t i = 0; i < r.n_hashes; i++, at += sizeof(numbered_hash)) {
+            numbered_hash h;
+            memcpy(&h, at, sizeof(h));
+            file[k].hash[h.block] = h.hash;
+            file[k].n_hashed++;
+        }
+        sgc_str_append(&file[k].text, at, (size_t)r.n_text_bytes);
+        at += r.n_text_bytes;
+    }
+    for (int k = 0; k < n_files; k++) {
+        if (file[k].n_hashed != file[k].n_blocks) { /* each block has one writer */
+            st = sgc_err(SGC_EARG, "%" PRId64 " of %" PRId64 " blocks of shard file %d were hashed", file[k].n_hashed, file[k].n_blocks, k);
+            goto done;
+        }
+        sgc_manifest_put_file(manifest, SGC_FILE_SHARDS + k, n_files, file[k].n_bytes);
+        for (int64_t i = 0; i < file[k].n_blocks; i++) sgc_manifest_put_hash(manifest, file[k].hash[i]);
+        sgc_str_append(manifest, file[k].text.text, file[k].text.n);
+    }
+done:
+    for (int k = 0; k < n_files; k++) {
+        free(file[k].hash);
+        sgc_str_free(&file[k].text);
+    }
+    free(file);
+    return st;
+}
+
+static sgc_status write_file(const sgc_save *s, const char *name, const char *bytes, size_t n_bytes)
+{
+    char path[SGC_PATH_MAX];
+    sgc_status st = sgc_path_join(path, s->temporary, name);
+    return st == SGC_OK ? sgc_write_file_atomic(path, bytes, n_bytes) : st;
+}
+
+/* Rank 0: everything but the shards; the manifest comes last. sgc_write_file_atomic also syncs the directory. */
+static sgc_status publish_local(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX], *index = NULL;
+    size_t n_index;
+    sgc_str manifest = {0};
+    int n_files = s->files->n_files;
+    if (s->rank != 0) return SGC_OK;
+    s->info.save_s = sgc_time_s() - s->start_s;
+    SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
+    SGC_TRY(sgc_fsync_path(path));
+    SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &index, &n_index));
+    SGC_TRY(write_file(s, "checkpoint.h5", index, n_index));
+    SGC_TRY(write_file(s, "config.cfg", s->config_text, strlen(s->config_text)));
+    sgc_manifest_put_head(&manifest, s->id, s->state.step, s->world_size, n_files, s->block_size);
+    sgc_manifest_put_bytes(&manifest, SGC_FILE_INDEX, n_files, index, n_index, s->block_size);
+    sgc_manifest_put_bytes(&manifest, SGC_FILE_CONFIG, n_files, s->config_text, strlen(s->config_text), s->block_size);
+    SGC_TRY(put_shard_files(s, &manifest));
+    sgc_manifest_put_end(&manifest);
+    SGC_TRY(write_file(s, SGC_MANIFEST_NAME, manifest.text, manifest.n));
+    SGC_TRY(sgc_fsync_path(s->output_dir));
+    SGC_TRY(rename_local(s));
+done:
+    free(index);
+    sgc_str_free(&manifest);
+    return st;
+}
+
+/* The local work of a phase, in whichever thread. Errors are kept by thread: the message is taken along. */
+static void *work(void *arg)
+{
+    sgc_save *s = arg;
+    s->local = s->phase == PHASE_WRITE ? write_local(s) : publish_local(s);
+    if (s->local != SGC_OK) snprintf(s->message, sizeof(s->message), "%s", sgc_err_message());
+    sgc_err_clear();
+    atomic_store(&s->is_ready, true);
+    return NULL;
+}
+
+static void enter(sgc_save *s, phase next)
+{
+    sigset_t all, before;
+    s->phase = next;
+    atomic_store(&s->is_ready, false);
+    if (s->in_background) {
+        sigfillset(&all); /* signals are the main thread's */
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    if (!s->has_thread) work(s);
+}
+
+/* The end of the local work; waits for it. */
+static sgc_status leave(sgc_save *s)
+{
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    s->has_thread = false;
+    return s->local == SGC_OK ? SGC_OK : sgc_err(s->local, "%s", s->message);
+}
+
+static void fail(sgc_save *s)
+{
+    /* After a failed agreement no rank writes any more. */
+    if (s->has_directory && s->rank == 0) sgc_remove_tree(s->temporary);
+    s->has_directory = false;
+    s->phase = PHASE_OVER;
+}
+
+sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, bool in_background)
+{
+    sgc_status st = SGC_OK;
+    sgc_save *s = *out = calloc(1, sizeof(*s));
+    if (!s) st = sgc_err(SGC_ENOMEM, "no memory for a save");
+    SGC_AGREE(job->group);
+    *s = (sgc_save){.group = job->group, .model = job->model, .rank = sgc_group_rank(job->group), .world_size = sgc_group_size(job->group),
+                    .state = *job->state, .info = *job->info, .block_size = job->block_size, .files = job->files, .n_parts = n_parts,
+                    .start_s = sgc_time_s(), .phase = PHASE_OVER, .in_background = in_background};
+    if (s->rank == 0) sgc_ckpt_new_id(s->id);
+    SGC_TRY(sgc_bcast_bytes(s->group, s->id, sizeof(s->id), 0));
+    strcpy(s->info.id, s->id);
+    s->info.step = s->state.step;
+    s->info.world_size = s->world_size;
+    sgc_time_iso(s->info.date);
+    snprintf(s->info.host, sizeof(s->info.host), "%.*s", (int)sizeof(s->info.host) - 1, sgc_node_name());
+    if (snprintf(s->output_dir, sizeof(s->output_dir), "%s", job->output_dir) >= (int)sizeof(s->output_dir))
+        st = sgc_err(SGC_EIO, "the path %.60s... is too long", job->output_dir);
+    if (st == SGC_OK) st = prepare_local(s, job, parts);
+    SGC_AGREE(s->group);
+    SGC_TRY(sgc_sum_int64(s->group, &s->n_bytes, 1));
+    s->has_directory = true;
+    st = make_directories_local(s, job->index_bytes);
+    SGC_AGREE(s->group);
+    if (s->layout.leader == s->rank) st = sgc_room_reserve(s->shard, s->layout.n_bytes);
+    SGC_AGREE(s->group);
+    enter(s, PHASE_WRITE);
+done:
+    if (st != SGC_OK) {
+        if (s) fail(s);
+        sgc_save_free(s);
+        *out = NULL;
+    }
+    return st;
+}
+
+bool sgc_save_is_ready(const sgc_save *s) { return atomic_load(&s->is_ready); }
+bool sgc_save_is_over(const sgc_save *s) { return s->phase == PHASE_OVER; }
+const char *sgc_save_path(const sgc_save *s) { return s->final; }
+double sgc_save_start_s(const sgc_save *s) { return s->start_s; }
+
+/* Hashes and lines of the manifest to rank 0. */
+static sgc_status gather(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    sgc_str text = {0}, message = {0};
+    report r = {.n_file_bytes = s->layout.n_bytes};
+    put_data_lines(s, &text);
+    r.n_text_bytes = (int64_t)text.n;
+    for (int64_t k = 0; k < s->hashes.n_blocks; k++) r.n_hashes += s->hashes.owner[k] == SGC_BLOCK_OWN;
+    sgc_str_append(&message, &r, sizeof(r));
+    for (int64_t k = 0; k < s->hashes.n_blocks; k++) {
+        numbered_hash h = {.block = k, .hash = s->hashes.hash[k]};
+        if (s->hashes.owner[k] == SGC_BLOCK_OWN) sgc_str_append(&message, &h, sizeof(h));
+    }
+    sgc_str_append(&message, text.text, text.n);
+    SGC_TRY(sgc_gather_bytes(s->group, message.text, (int64_t)message.n, &s->lines, s->n_lines_of, 0));
+done:
+    sgc_str_free(&text);
+    sgc_str_free(&message);
+    return st;
+}
+
+sgc_status sgc_save_advance(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    if (s->phase == PHASE_OVER) return SGC_OK;
+    st = leave(s);
+    SGC_AGREE(s->group);
+    if (s->phase == PHASE_WRITE) {
+        if (sgc_files_are_shared(s->files)) {
+            st = sgc_shard_hash_mixed(&s->layout, s->shard, s->block_size, &s->hashes);
+            SGC_AGREE(s->group);
+        }
+        SGC_TRY(gather(s));
+        enter(s, PHASE_PUBLISH);
+    } else {
+        s->phase = PHASE_OVER;
+        if (s->aside[0]) sgc_log_info("the checkpoint that was %s is kept as %s", s->final, s->aside);
+    }
+done:
+    if (st != SGC_OK) fail(s);
+    return st;
+}
+
+sgc_status sgc_save_finish(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    while (st == SGC_OK && !sgc_save_is_over(s)) st = sgc_save_advance(s);
+    return st;
+}
+
+void sgc_save_free(sgc_save *s)
+{
+    if (!s) return;
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    sgc_shard_layout_free(&s->layout);
+    sgc_shard_hashes_free(&s->hashes);
+    sgc_files_free(s->own_files);
+    free(s->config_text);
+    free(s->parts);
+    free(s->lines);
+    free(s->n_lines_of);
+    free(s);
 }
 
 sgc_status sgc_ckpt_write_parts(const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
-    save s = {.job = job, .parts = parts, .n_parts = n_parts, .rank = sgc_group_rank(job->group),
-              .world_size = sgc_group_size(job->group), .start_s = sgc_time_s()};
-    sgc_str lines = {0};
-    char name[64];
-    bool made = false;
-    if (s.rank == 0) sgc_ckpt_new_id(s.id);
-    SGC_TRY(sgc_bcast_bytes(job->group, s.id, sizeof(s.id), 0));
-    snprintf(name, sizeof(name), "checkpoint-%" PRId64, job->state->step);
-    SGC_TRY(sgc_path_join(s.final, job->output_dir, name)); /* the same on all ranks */
-    snprintf(name, sizeof(name), ".checkpoint-%" PRId64 ".tmp-%s", job->state->step, s.id);
-    SGC_TRY(sgc_path_join(s.temporary, job->output_dir, name));
-
-    made = true;
-    st = make_directories_local(&s);
-    SGC_AGREE(job->group);
-    st = sgc_shard_write(s.temporary, s.id, s.rank, s.world_size, job->block_size, parts, n_parts, &lines);
-    SGC_AGREE(job->group);
-    SGC_TRY(gather_and_write_rest(&s, &lines));
-    st = publish_local(&s);
-    SGC_AGREE(job->group);
-    strcpy(path, s.final);
+    sgc_save *s = NULL;
+    SGC_TRY(sgc_save_begin(&s, job, parts, n_parts, false));
+    SGC_TRY(sgc_save_finish(s));
+    strcpy(path, sgc_save_path(s));
 done:
-    /* After a failed agreement no rank writes any more. */
-    if (st != SGC_OK && made && s.rank == 0) SGC_KEEP(sgc_remove_tree(s.temporary));
-    sgc_str_free(&lines);
+    sgc_save_free(s);
     return st;
 }
