@@ -15,6 +15,8 @@
 /* Values of the CHOICE rows, in the order of their lists. */
 typedef enum { SGC_STRATEGY_NO, SGC_STRATEGY_STEPS, SGC_STRATEGY_EPOCH } sgc_strategy;
 typedef enum { SGC_NONFINITE_STOP, SGC_NONFINITE_CONTINUE } sgc_nonfinite;
+typedef enum { SGC_OVERLAP_WAIT, SGC_OVERLAP_SKIP } sgc_overlap;
+typedef enum { SGC_ON_ERROR_CONTINUE, SGC_ON_ERROR_STOP } sgc_on_error;
 typedef enum { SGC_DEVICE_CPU, SGC_DEVICE_REFERENCE } sgc_device_choice;
 typedef enum {
     SGC_SCHEDULE_LINEAR, SGC_SCHEDULE_COSINE, SGC_SCHEDULE_COSINE_WITH_RESTARTS, SGC_SCHEDULE_POLYNOMIAL, SGC_SCHEDULE_CONSTANT,

@@ -1,6 +1,4 @@
 /* What happens between updates: a table of events, each with its condition. */
-#include "config.h"
-
 #include <math.h>
 
 #include "base/log.h"
@@ -99,37 +97,15 @@ done:
     return st;
 }
 
+/* What was asked for, or is the end, is not dropped. */
 static sgc_status save(sgc_run *r)
 {
-    sgc_status st = SGC_OK;
-    char path[SGC_PATH_MAX];
-    double start_s = sgc_time_s();
-    sgc_str text = {0};
     sgc_run_state *s = &r->state;
     s->plateau_rate = r->schedule.plateau.rate;
     s->plateau_best = r->schedule.plateau.best;
     s->plateau_n_bad = r->schedule.plateau.n_bad;
     s->plateau_has_best = r->schedule.plateau.has_best;
-    sgc_ckpt_info info = {.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .global_batch = r->plan.global_batch,
-                          .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
-    snprintf(info.run_id, sizeof(info.run_id), "%s", r->run_id);
-    snprintf(info.dtype, sizeof(info.dtype), "float32");
-    snprintf(info.isa, sizeof(info.isa), "%s", sgc_device_isa());
-    snprintf(info.version, sizeof(info.version), "%s", PACKAGE_VERSION);
-    st = sgc_config_text(r->config, false, &text);
-    SGC_AGREE(r->world->all);
-    sgc_ckpt_job job = {.output_dir = r->t->output_dir, .group = r->world->all, .engine = r->engine, .model = r->model, .state = s, .info = &info,
-                        .config_text = text.text, .block_size = r->config->checkpoint.block_size};
-    SGC_TRY(sgc_ckpt_write(&job, path));
-    r->saved_step = s->step;
-    sgc_log_info("saved %s in %.2f s", path, sgc_time_s() - start_s);
-    if (r->world->rank == 0 && r->t->has_save_total_limit) st = sgc_ckpt_rotate(r->t->output_dir, r->run_id, r->t->save_total_limit, -1);
-    SGC_AGREE(r->world->all);
-    SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
-    r->window_start_s += sgc_time_s() - start_s;
-done:
-    sgc_str_free(&text);
-    return st;
+    return sgc_saving_start(r, r->stop || r->control.n_save > 0 || s->step >= r->plan.n_steps);
 }
 
 /* In the Trainer's order. An event is collective: its condition is the same on every rank. */

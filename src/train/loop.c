@@ -100,7 +100,7 @@ static sgc_status update(sgc_run *r)
     }
     SGC_TRY(sgc_zero_finish_gradients(r->engine, &control->square));
     bool own_loss_is_bad = control->loss.n_nan + control->loss.n_pos_inf + control->loss.n_neg_inf > 0;
-    SGC_TRY(sgc_control_agree(control, r->world->all));
+    SGC_TRY(sgc_control_agree(control, r->world->all, sgc_saving_is_ready(&r->saving)));
 
     double loss = sgc_exact_value(&control->loss) / (double)r->plan.update_targets;
     double norm = sqrt(sgc_exact_value(&control->square)), limit = t->has_max_grad_norm ? t->max_grad_norm : 0;
@@ -156,6 +156,7 @@ static sgc_status train_updates(sgc_run *r)
         if (r->state.step == r->first_step + 1) r->startup_s = sgc_time_since_start_s();
         note_stop(r);
         show_progress(r);
+        SGC_TRY(sgc_saving_poll(r));
         SGC_TRY(sgc_events_run(r));
         if (r->control.n_log > 0 || r->stop) SGC_TRY(sgc_log_flush(r->world->all));
     }
@@ -173,7 +174,9 @@ sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
     if (r.state.step >= r.plan.n_steps)
         sgc_log_info("nothing is left to do: update %lld of %lld is done (raise max_steps or num_train_epochs)", (long long)r.state.step,
                      (long long)r.plan.n_steps);
-    SGC_TRY(train_updates(&r));
+    st = train_updates(&r);
+    if (st == SGC_OK || st == SGC_ENONFINITE) SGC_KEEP(sgc_saving_end(&r)); /* what was begun is finished */
+    if (st != SGC_OK) goto done;
     *outcome = r.stop ? SGC_INTERRUPTED : SGC_COMPLETED;
     SGC_TRY(sgc_report_end(&r));
 done:

@@ -78,6 +78,12 @@ sgc_status sgc_report_start(sgc_run *r)
     sgc_log_info("  Activations                  %s (%s %s gradient_checkpointing)%s", sgc_format_bytes((double)r->train_arena_bytes, a),
                  sgc_format_bytes((double)r->other_arena_bytes, b), t->gradient_checkpointing ? "without" : "with",
                  r->arena_bytes > r->train_arena_bytes ? ", more for evaluation" : "");
+    if (r->saving.buffer)
+        sgc_log_info("  Checkpoints                  %d shard file%s, written in the background from copies of %s per rank",
+                     sgc_files_count(r->saving.files), sgc_files_count(r->saving.files) == 1 ? "" : "s", sgc_format_bytes((double)r->saving.buffer_bytes, a));
+    else
+        sgc_log_info("  Checkpoints                  %d shard file%s, written while training stands still", sgc_files_count(r->saving.files),
+                     sgc_files_count(r->saving.files) == 1 ? "" : "s");
     sgc_log_info("  Total train batch size       %s samples (%lld per rank x %d ranks x %lld accumulated)", grouped(p->update_samples, a),
                  (long long)p->micro_batch, r->world->size, (long long)p->accumulation);
     sgc_log_info("  Updates                      %s, of which %s are done; %s per epoch", grouped(p->n_steps, a), grouped(r->state.step, b),

@@ -10,6 +10,7 @@
 #include "train/metrics_impl.h"
 #include "train/plan_impl.h"
 #include "train/progress_impl.h"
+#include "train/saving_impl.h"
 #include "train/train.h"
 
 #define SGC_N_STEP_TIMES 65536 /* the last so many updates are timed */
@@ -50,7 +51,8 @@ typedef struct sgc_run {
     double last_grad_norm;
     int stop;                 /* a stop was agreed on                                                 */
     bool epoch_ended;         /* the last update crossed the end of an epoch, or was the last of all   */
-    int64_t saved_step;       /* -1: not yet                                                          */
+    int64_t saved_step;       /* of the last save that was begun; -1: not yet                          */
+    sgc_saving saving;
 
     sgc_metrics metrics;      /* rank 0                                                               */
     sgc_progress progress;

@@ -183,6 +183,7 @@ sgc_status sgc_run_setup(sgc_run *r)
         again = false;
         SGC_TRY(make_states(r, &again));
     } while (again);
+    SGC_TRY(sgc_saving_setup(r));
     SGC_TRY(sgc_start_settle(r));
 done:
     return st;
@@ -192,6 +193,7 @@ void sgc_run_free(sgc_run *r)
 {
     sgc_progress_end(&r->progress);
     sgc_metrics_close(&r->metrics);
+    sgc_saving_free(&r->saving); /* its thread reads the model */
     free_derived(r);
     sgc_dataset_close(&r->data);
     if (r->has_lock) sgc_lock_release();

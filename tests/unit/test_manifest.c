@@ -207,7 +207,7 @@ START_TEST(shards_that_do_not_fit_their_files_are_refused)
         {"shard 2\n", "shard 1\n", "shard 1 is there twice"},
         {"shard 2\n", "", "datasets of 2 shards instead of 3"},
         {"shard 0\n", "", "it is not said of which shard this dataset is"},
-        {"shard 1\n", "shard 1\nshard 2\n", "shard 2 is there twice"},
+        {"shard 1\n", "shard 1\nshard 2\n", "expected the end"},
         {"world_size 3", "world_size 4", "datasets of 3 shards instead of 4"},
         {"world_size 3\nfiles 2", "world_size 2", "expected the entry of shards/shard-00001-of-00002.h5"},
     };
