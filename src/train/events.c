@@ -53,7 +53,7 @@ static sgc_status log_window(sgc_run *r)
     double loss = r->state.window_loss_sum / (double)r->state.window_loss_n;
     /* As the Trainer, which steps the schedule before it logs: the rate of the update to come. */
     double rate = sgc_schedule_at(&r->schedule, r->state.step);
-    if (r->world->rank == 0) st = write_log_local(r, loss, rate, tokens / (now - r->window_start_s));
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_log_local(r, loss, rate, tokens / (now - r->window_start_s)));
     r->state.window_loss_sum = 0;
     r->state.window_loss_n = 0;
     r->window_start_s = now;
@@ -90,7 +90,7 @@ static sgc_status evaluate(sgc_run *r)
         r->state.best_step = r->state.step;
     }
     sgc_schedule_evaluated(&r->schedule, e.loss);
-    if (r->world->rank == 0) st = write_evaluation_local(r, &e);
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_evaluation_local(r, &e));
     r->window_start_s += sgc_time_s() - start_s; /* tokens_per_second is that of training */
     SGC_AGREE(r->world->all);
 done:

@@ -204,7 +204,7 @@ sgc_status sgc_report_write(sgc_run *r, const char *outcome)
     sgc_status st = SGC_OK;
     spread least, most;
     SGC_TRY(measure(r, &least, &most));
-    if (r->world->rank == 0) st = write_local(r, outcome, &least, &most);
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_local(r, outcome, &least, &most));
     SGC_AGREE(r->world->all);
 done:
     return st;

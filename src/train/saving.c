@@ -41,8 +41,9 @@ static sgc_status take_buffer(sgc_run *r)
         char size[32];
         sgc_mem_free(s->buffer);
         s->buffer = NULL;
-        sgc_log_warning("there is no memory for copies of the shards (%s per rank): training stands still while a checkpoint is written; use more "
-                        "nodes, or write checkpoint.async = false", sgc_format_bytes((double)s->buffer_bytes, size));
+        if (r->world->rank == 0)
+            sgc_log_warning("there is no memory for copies of the shards (%s per rank): training stands still while a checkpoint is written; use more "
+                            "nodes, or write checkpoint.async = false", sgc_format_bytes((double)s->buffer_bytes, size));
     }
 done:
     return st;
@@ -71,7 +72,17 @@ static sgc_status failed(sgc_run *r, sgc_status st)
     s->save = NULL;
     if (r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
     sgc_err_clear();
-    sgc_log_error("checkpoint-%lld could not be saved: %s. Training goes on; earlier checkpoints are untouched", (long long)s->step, s->failure);
+    if (r->world->rank == 0)
+        sgc_log_error("checkpoint-%lld could not be saved: %s. Training goes on; earlier checkpoints are untouched", (long long)s->step,
+                      s->failure);
+    return SGC_OK;
+}
+
+sgc_status sgc_saving_forgive(const sgc_run *r, sgc_status st)
+{
+    if (st != SGC_EIO || r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
+    sgc_log_error("%s. Training goes on", sgc_err_message());
+    sgc_err_clear();
     return SGC_OK;
 }
 
@@ -88,7 +99,8 @@ static sgc_status succeeded(sgc_run *r)
     sgc_save_free(s->save);
     s->save = NULL;
     sgc_log_info("saved %s in %.2f s; training waited %.3f s of it, an update takes %.3f s", path, s->last_s, s->waited_s, r->last_step_s);
-    if (r->world->rank == 0 && r->t->has_save_total_limit) st = sgc_ckpt_rotate(r->t->output_dir, r->run_id, r->t->save_total_limit, -1);
+    if (r->world->rank == 0 && r->t->has_save_total_limit)
+        st = sgc_saving_forgive(r, sgc_ckpt_rotate(r->t->output_dir, r->run_id, r->t->save_total_limit, -1));
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
 done:
@@ -135,12 +147,15 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
     sgc_ckpt_info info;
     double start_s = sgc_time_s();
     if (s->save && !must && r->config->checkpoint.overlap == SGC_OVERLAP_SKIP) {
-        sgc_log_warning("update %lld is not saved: checkpoint-%lld is still being written (checkpoint.overlap = skip)", (long long)r->state.step,
-                        (long long)s->step);
+        if (r->world->rank == 0)
+            sgc_log_warning("update %lld is not saved: checkpoint-%lld is still being written (checkpoint.overlap = skip)",
+                            (long long)r->state.step, (long long)s->step);
         return SGC_OK;
     }
     if (s->save) {
-        if (!must) sgc_log_warning("training waits for checkpoint-%lld, still being written, to save update %lld", (long long)s->step, (long long)r->state.step);
+        if (!must && r->world->rank == 0)
+            sgc_log_warning("training waits for checkpoint-%lld, still being written, to save update %lld", (long long)s->step,
+                            (long long)r->state.step);
         SGC_TRY(advance(r, true));
         start_s = sgc_time_s();
     }
