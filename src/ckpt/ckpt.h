@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "base/util.h"
+#include "ckpt/dtype.h"
 #include "comm/comm.h"
 #include "model/model.h"
 #include "zero/zero.h"
@@ -42,6 +43,11 @@ typedef struct sgc_ckpt_info { /* root attributes */
     double save_s;            /* time of the save up to the manifest                              */
     int64_t n_parameters;
 } sgc_ckpt_info;
+
+/* How the fields of the two structs are stored, by name. */
+typedef enum sgc_field_type { SGC_FIELD_INT64, SGC_FIELD_INT, SGC_FIELD_DOUBLE, SGC_FIELD_TEXT } sgc_field_type;
+typedef struct sgc_ckpt_field { const char *name; sgc_field_type type; size_t offset, bytes; } sgc_ckpt_field;
+extern const sgc_ckpt_field sgc_ckpt_state_fields[], sgc_ckpt_info_fields[]; /* end with the name NULL */
 
 /* Which ranks write into which file. */
 typedef struct sgc_ckpt_files sgc_ckpt_files;
@@ -98,6 +104,9 @@ void sgc_ckpt_close(sgc_ckpt *c);
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
 const char *sgc_ckpt_config_text(const sgc_ckpt *c);
+sgc_dtype sgc_ckpt_dtype(const sgc_ckpt *c);
+bool sgc_ckpt_has_slot(const sgc_ckpt *c, sgc_slot slot);
+int64_t sgc_ckpt_bytes(const sgc_ckpt *c);           /* of all files */
 bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer states */
 /**
  * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
@@ -125,6 +134,17 @@ sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *
  * @param path         [out] "" if there is none.
  */
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX]);
+/* Which stay: the newest and the one named best always, those at multiples of keep_every beside the limit. */
+typedef struct sgc_retention {
+    int64_t limit;            /* -1: all                                                          */
+    int64_t keep_every;       /* updates; 0: no milestones                                        */
+    const char *best;         /* name of a checkpoint, "" or NULL: none                           */
+} sgc_retention;
+/* surplus[i]: entry i is a complete one of run_id that the rules do not keep. Entries in order of step. */
+void sgc_retention_choose(const sgc_retention *rules, const char *run_id, const sgc_ckpt_entry *entries, int n, bool *surplus);
+int64_t sgc_tree_bytes(const char *path); /* of all files below a directory; what cannot be read is not counted */
+/* Delete OUTPUT_DIR/NAME, by a rename first: what is half deleted does not look like a checkpoint. Local. SGC_EIO. */
+sgc_status sgc_ckpt_delete(const char *output_dir, const char *name);
 /* Delete the oldest complete checkpoints of run_id beyond `limit`; never the one at keep_step (-1: none). Local: rank 0. */
 sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step);
 /* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */

@@ -25,6 +25,11 @@ void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int worl
     sgc_str_printf(text, "block_size %" PRId64 "\n", block_size);
 }
 
+void sgc_manifest_put_dtype(sgc_str *text, sgc_dtype dtype)
+{
+    if (dtype != SGC_FLOAT32) sgc_str_printf(text, "dtype %s\n", sgc_dtype_name(dtype));
+}
+
 void sgc_manifest_put_file(sgc_str *text, int file, int n_shard_files, int64_t n_bytes)
 {
     char name[64];
@@ -133,6 +138,17 @@ static bool take_slot(reader *r, sgc_slot *slot)
     return false;
 }
 
+/* float32 is not written. */
+static bool take_dtype(reader *r, sgc_dtype *dtype)
+{
+    for (int t = SGC_FLOAT32 + 1; t < SGC_N_DTYPES; t++)
+        if (take_text(r, sgc_dtype_name(t))) {
+            *dtype = t;
+            return true;
+        }
+    return false;
+}
+
 static bool take_head(reader *r, sgc_manifest *m)
 {
     uint64_t id;
@@ -147,7 +163,8 @@ static bool take_head(reader *r, sgc_manifest *m)
         if (!take_number(r, world_size - 1, &n_shard_files) || n_shard_files < 1 || !take_newline(r)) return false;
         m->n_shard_files = (int)n_shard_files;
     }
-    return take_text(r, "block_size ") && take_number(r, INT_MAX, &m->block_size) && m->block_size > 0 && take_newline(r);
+    if (!take_text(r, "block_size ") || !take_number(r, INT_MAX, &m->block_size) || m->block_size == 0 || !take_newline(r)) return false;
+    return !take_text(r, "dtype ") || (take_dtype(r, &m->dtype) && take_newline(r));
 }
 
 /* The array with room for element n, NULL: no memory. It grows with the lines that are there, not with what a number claims. */
@@ -188,7 +205,7 @@ static sgc_status take_file(reader *r, sgc_manifest *m, int number, const char *
         f->data = data;
         sgc_manifest_data *d = &f->data[f->n_data];
         if (!take_number(r, f->n_bytes, &d->offset) || !take_text(r, " ") ||
-            !take_number(r, (f->n_bytes - d->offset) / (int64_t)sizeof(float), &d->n) || d->n == 0 || !take_text(r, " ") ||
+            !take_number(r, (f->n_bytes - d->offset) / sgc_dtype_bytes(m->dtype), &d->n) || d->n == 0 || !take_text(r, " ") ||
             !take_slot(r, &d->slot) || !take_unit(r, d->unit) || !take_newline(r))
             return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": not a dataset that lies in %s", path, r->line, name);
         d->shard = (int)shard;

@@ -9,6 +9,7 @@
  *   world_size 2                    number of shards
  *   files 1                         number of shard files, if it is not that of the shards
  *   block_size 1048576              bytes under one hash
+ *   dtype bfloat16                  of the tensors, if it is not float32
  *   file 7216 checkpoint.h5         bytes, path; then the XXH3 (64 bits) of each block
  *   hash 7b3c0e0d4f0f1a2b
  *   file 2048 config.cfg
@@ -16,7 +17,7 @@
  *   file 8390656 shards/shard-00000-of-00002.h5
  *   hash ...                        9 lines
  *   shard 0                         whose datasets follow, if there is a line "files"; else file r holds shard r
- *   data 2048 1048576 model embedding                 offset in bytes, float32 elements, slot, unit
+ *   data 2048 1048576 model embedding                 offset in bytes, elements, slot, unit
  *   data 4196352 524288 optimizer/exp_avg embedding
  *   file 8390656 shards/shard-00001-of-00002.h5
  *   ...
@@ -56,6 +57,7 @@ typedef struct sgc_manifest_file {
 typedef struct sgc_manifest {
     char id[SGC_ID_CHARS + 1];
     int64_t step, block_size;
+    sgc_dtype dtype;
     int world_size;           /* shards */
     int n_shard_files;
     int *file_of;             /* owned: [world_size] number among the files of the one that holds a shard */
@@ -69,6 +71,7 @@ void sgc_manifest_path(char path[64], int file, int n_shard_files);
 
 /* Writing: the lines in their order, appended to the text. */
 void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int n_shard_files, int64_t block_size);
+void sgc_manifest_put_dtype(sgc_str *text, sgc_dtype dtype);                 /* after the head; nothing for float32 */
 void sgc_manifest_put_file(sgc_str *text, int file, int n_shard_files, int64_t n_bytes);
 void sgc_manifest_put_hash(sgc_str *text, uint64_t hash);                     /* of the file's next block */
 /* Size and hashes of a file whose bytes lie in memory. */

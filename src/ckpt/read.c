@@ -173,13 +173,7 @@ const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c) { return &c->info; }
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c) { return &c->state; }
 const char *sgc_ckpt_config_text(const sgc_ckpt *c) { return c->config_text; }
 
-bool sgc_ckpt_is_weights_only(const sgc_ckpt *c)
-{
-    const sgc_manifest_file *f = &c->manifest.files[SGC_FILE_SHARDS];
-    for (int k = 0; k < f->n_data; k++)
-        if (f->data[k].slot != SGC_SLOT_MODEL) return false;
-    return true;
-}
+sgc_dtype sgc_ckpt_dtype(const sgc_ckpt *c) { return c->manifest.dtype; }
 
 /* One file is open at a time: a rank reads them in order. */
 static sgc_status open_file(sgc_ckpt *c, int file, char path[SGC_PATH_MAX])
@@ -226,9 +220,11 @@ done:
 static sgc_status read_shard(sgc_ckpt *c, const sgc_manifest_data *data, int64_t first, int64_t n, float *out)
 {
     sgc_status st = SGC_OK;
-    int64_t block_size = c->manifest.block_size;
-    int64_t next = data->offset + first * (int64_t)sizeof(float), end = next + n * (int64_t)sizeof(float);
-    char *to = (char *)out;
+    const sgc_dtype dtype = c->manifest.dtype;
+    int64_t block_size = c->manifest.block_size, bytes = sgc_dtype_bytes(dtype);
+    int64_t next = data->offset + first * bytes, end = next + n * bytes;
+    char *to = (char *)(out + n) - n * bytes; /* short elements grow in place, from the first on */
+    const char *read = to;
     while (next < end) {
         int64_t block = next / block_size, stop = (block + 1) * block_size < end ? (block + 1) * block_size : end;
         SGC_TRY(load_block(c, c->manifest.file_of[data->shard], block, data));
@@ -236,6 +232,7 @@ static sgc_status read_shard(sgc_ckpt *c, const sgc_manifest_data *data, int64_t
         to += stop - next;
         next = stop;
     }
+    if (dtype != SGC_FLOAT32) sgc_dtype_unpack(dtype, read, n, out);
 done:
     return st;
 }

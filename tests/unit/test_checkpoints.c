@@ -140,6 +140,56 @@ START_TEST(rotation_deletes_the_oldest_of_its_own_run_only)
 }
 END_TEST
 
+/* "0110" for steps 10, 20, 30, 40 */
+static void expect_surplus(const fixture *f, const sgc_retention *rules, const char *wanted)
+{
+    sgc_ckpt_entry *entries;
+    int n;
+    bool surplus[8];
+    char found[8] = "";
+    ck_assert_int_eq(sgc_ckpt_list(f->directory, &entries, &n), SGC_OK);
+    sgc_retention_choose(rules, run_a, entries, n, surplus);
+    for (int i = 0; i < n; i++) strcat(found, surplus[i] ? "1" : "0");
+    ck_assert_str_eq(found, wanted);
+    free(entries);
+}
+
+START_TEST(the_best_the_last_and_milestones_are_no_surplus)
+{
+    fixture f;
+    set_up(&f);
+    for (int step = 10; step <= 40; step += 10) save(&f, step, run_a);
+    expect_surplus(&f, &(sgc_retention){.limit = -1}, "0000");
+    expect_surplus(&f, &(sgc_retention){.limit = 5}, "0000");
+    expect_surplus(&f, &(sgc_retention){.limit = 3}, "1000");
+    expect_surplus(&f, &(sgc_retention){.limit = 1}, "1110");
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .best = "checkpoint-20"}, "1010"); /* as the Trainer: two stay then */
+    expect_surplus(&f, &(sgc_retention){.limit = 2, .best = "checkpoint-10"}, "0110");
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .keep_every = 20}, "1000"); /* 30 is the one that counts */
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .keep_every = 30}, "1100");
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .best = "checkpoint-40"}, "1110");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial)
+{
+    fixture f;
+    set_up(&f);
+    save(&f, 1, run_a);
+    save(&f, 2, run_a);
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, "checkpoint-1"), SGC_OK);
+    expect(&f, "2 complete");
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, "checkpoint-1"), SGC_EIO);
+    sgc_err_clear();
+    shell(&f, "mkdir -p .checkpoint-3.tmp-0123456789abcdef/shards && cp -r checkpoint-2 checkpoint-2.old-0123456789abcdef");
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, ".checkpoint-3.tmp-0123456789abcdef"), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, "checkpoint-2.old-0123456789abcdef"), SGC_OK);
+    shell(&f, "test \"$(ls -A)\" = checkpoint-2");
+    tear_down(&f);
+}
+END_TEST
+
 START_TEST(later_checkpoints_are_set_aside_and_leftovers_swept)
 {
     fixture f;
@@ -245,6 +295,7 @@ START_TEST(a_lock_is_stale_only_when_its_holder_is_surely_dead)
 END_TEST
 
 UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, a_directory_that_is_not_there_has_no_latest_and_no_list,
-          rotation_deletes_the_oldest_of_its_own_run_only, later_checkpoints_are_set_aside_and_leftovers_swept,
+          rotation_deletes_the_oldest_of_its_own_run_only, the_best_the_last_and_milestones_are_no_surplus,
+          a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial, later_checkpoints_are_set_aside_and_leftovers_swept,
           a_second_job_is_refused_by_name_until_the_first_ends, the_lock_of_a_killed_job_is_taken_over,
           a_lock_is_stale_only_when_its_holder_is_surely_dead)
