@@ -21,7 +21,7 @@ static void print_damage(const sgc_ckpt_damage *d)
         print_range("block", d->first_block, d->last_block);
         printf(" (bytes %" PRId64 "-%" PRId64 ")", d->first_byte, d->last_byte);
     }
-    printf(" %s", d->problem);
+    printf("%s %s", d->tensors ? "" : ":", d->problem); /* a sentence of its own where no bytes are named */
     if (d->first_rank >= 0) {
         printf("; ");
         print_range("rank", d->first_rank, d->last_rank);
