@@ -12,6 +12,7 @@
 #include "model/model.h"
 #include "zero/zero.h"
 
+#define SGC_NAME_MAX 256 /* of a file, NUL included */
 #define SGC_ID_CHARS 16 /* hexadecimal digits of a run or checkpoint id */
 
 /* What a run is made of besides tensors: group /state. Independent of world size and stage. */
@@ -118,7 +119,7 @@ sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, 
 
 typedef enum sgc_ckpt_status { SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_PARTIAL, SGC_CKPT_OLD } sgc_ckpt_status;
 typedef struct sgc_ckpt_entry {
-    char name[256];           /* "checkpoint-500"                                                 */
+    char name[SGC_NAME_MAX];  /* "checkpoint-500"                                                 */
     int64_t step, bytes;
     sgc_ckpt_status status;   /* COMPLETE: manifest and metadata fit, all files are there          */
     sgc_ckpt_info info;       /* of a complete one                                                */
@@ -145,8 +146,13 @@ void sgc_retention_choose(const sgc_retention *rules, const char *run_id, const 
 int64_t sgc_tree_bytes(const char *path); /* of all files below a directory; what cannot be read is not counted */
 /* Delete OUTPUT_DIR/NAME, by a rename first: what is half deleted does not look like a checkpoint. Local. SGC_EIO. */
 sgc_status sgc_ckpt_delete(const char *output_dir, const char *name);
-/* Delete the oldest complete checkpoints of run_id beyond `limit`; never the one at keep_step (-1: none). Local: rank 0. */
-sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step);
+/* Delete what the rules do not keep of run_id. Local: rank 0. */
+sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, const sgc_retention *rules);
+/* The link OUTPUT_DIR/best: the name that it points to, "" if there is none. Local. */
+sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
+sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
+/* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
+sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
 /* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */

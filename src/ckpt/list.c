@@ -174,20 +174,18 @@ void sgc_retention_choose(const sgc_retention *rules, const char *run_id, const 
     }
 }
 
-sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step)
+sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, const sgc_retention *rules)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
     bool *surplus = NULL;
     int n;
-    char best[64];
-    snprintf(best, sizeof(best), "checkpoint-%" PRId64, keep_step);
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
     if (!(surplus = calloc((size_t)n + 1, sizeof(*surplus)))) {
         st = sgc_err(SGC_ENOMEM, "no memory to list %s", output_dir);
         goto done;
     }
-    sgc_retention_choose(&(sgc_retention){.limit = limit, .best = best}, run_id, entries, n, surplus);
+    sgc_retention_choose(rules, run_id, entries, n, surplus);
     for (int i = 0; i < n; i++) {
         if (!surplus[i]) continue;
         SGC_TRY(sgc_ckpt_delete(output_dir, entries[i].name));

@@ -1,6 +1,4 @@
 /* What happens between updates: a table of events, each with its condition. */
-#include <math.h>
-
 #include "base/log.h"
 #include "train/json_impl.h"
 #include "train/run_impl.h"
@@ -27,7 +25,9 @@ static bool should_save(const sgc_run *r)
 {
     if (r->saved_step == r->state.step) return false;
     if (r->stop || r->control.n_save > 0) return true;
+    if (r->t->load_best_model_at_end && r->state.best_step == r->state.step) return true;
     if (r->t->save_strategy == SGC_STRATEGY_NO) return false;
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO && r->state.step < r->plan.n_steps) return r->state.step >= r->saving.next_step;
     return is_due(r->t->save_strategy, r->plan.save_every, r) || r->state.step >= r->plan.n_steps;
 }
 
@@ -85,7 +85,8 @@ static sgc_status evaluate(sgc_run *r)
     double start_s = sgc_time_s();
     if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation");
     r->state.last_eval_loss = e.loss;
-    if (isfinite(e.loss) && !(r->state.best_metric <= e.loss)) {
+    r->evaluated_step = r->state.step;
+    if (sgc_best_is_better(r, e.loss, r->state.best_metric)) {
         r->state.best_metric = e.loss;
         r->state.best_step = r->state.step;
     }
@@ -97,7 +98,7 @@ done:
     return st;
 }
 
-/* What was asked for, or is the end, is not dropped. */
+/* What was asked for, is the best or the end, is not dropped. */
 static sgc_status save(sgc_run *r)
 {
     sgc_run_state *s = &r->state;
@@ -105,7 +106,8 @@ static sgc_status save(sgc_run *r)
     s->plateau_best = r->schedule.plateau.best;
     s->plateau_n_bad = r->schedule.plateau.n_bad;
     s->plateau_has_best = r->schedule.plateau.has_best;
-    return sgc_saving_start(r, r->stop || r->control.n_save > 0 || s->step >= r->plan.n_steps);
+    bool is_best = r->t->load_best_model_at_end && s->best_step == s->step;
+    return sgc_saving_start(r, r->stop || r->control.n_save > 0 || is_best || s->step >= r->plan.n_steps);
 }
 
 /* In the Trainer's order. An event is collective: its condition is the same on every rank. */

@@ -142,6 +142,8 @@ static sgc_status train_updates(sgc_run *r)
     sgc_status st = SGC_OK;
     bool bar = r->t->has_disable_tqdm ? !r->t->disable_tqdm : sgc_log_get_level() <= SGC_LOG_WARNING;
     r->first_step = r->window_first_step = r->saved_step = r->state.step;
+    r->evaluated_step = -1;
+    r->saving.next_step = r->state.step + SGC_FIRST_AUTO_SAVE;
     sgc_progress_start(&r->progress, bar && r->world->rank == 0, r->plan.n_steps, r->state.step);
     r->loop_start_s = r->window_start_s = sgc_time_s();
     while (r->state.step < r->plan.n_steps && !r->stop) {
@@ -177,6 +179,7 @@ sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
     st = train_updates(&r);
     if (st == SGC_OK || st == SGC_ENONFINITE) SGC_KEEP(sgc_saving_end(&r)); /* what was begun is finished */
     if (st != SGC_OK) goto done;
+    if (r.t->load_best_model_at_end && !r.stop) SGC_TRY(sgc_best_load(&r));
     *outcome = r.stop ? SGC_INTERRUPTED : SGC_COMPLETED;
     SGC_TRY(sgc_report_end(&r));
 done:

@@ -50,6 +50,7 @@ typedef struct sgc_run {
     sgc_control control;      /* of the last update, agreed                                           */
     double last_grad_norm;
     int stop;                 /* a stop was agreed on                                                 */
+    int64_t evaluated_step;   /* of the last evaluation; -1: none                                      */
     bool epoch_ended;         /* the last update crossed the end of an epoch, or was the last of all   */
     int64_t saved_step;       /* of the last save that was begun; -1: not yet                          */
     sgc_saving saving;
@@ -80,6 +81,14 @@ sgc_status sgc_start_settle(sgc_run *r);
 
 /* Collective: what is due after an update, in the order log, evaluate, save. */
 sgc_status sgc_events_run(sgc_run *r);
+
+/* Whether an evaluation is better than another (NaN: than none). */
+bool sgc_best_is_better(const sgc_run *r, double loss, double than);
+/* The link to the best, on rank 0: as it is found after checkpoints were set aside; when one was published; */
+sgc_status sgc_best_settle_local(sgc_run *r);
+sgc_status sgc_best_published_local(sgc_run *r, const char *path);
+/* and collective: load_best_model_at_end. */
+sgc_status sgc_best_load(sgc_run *r);
 
 /* Epochs done, with fraction. */
 double sgc_run_epoch(const sgc_run *r);

@@ -1,9 +1,11 @@
 #include "config.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/available.h"
 #include "base/log.h"
+#include "train/interval_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 
@@ -86,6 +88,47 @@ sgc_status sgc_saving_forgive(const sgc_run *r, sgc_status st)
     return SGC_OK;
 }
 
+/* The new checkpoint may be the best, and one too many. */
+static sgc_status retain_local(sgc_run *r, const char *path)
+{
+    sgc_status st = SGC_OK;
+    char best[SGC_NAME_MAX];
+    sgc_retention rules = {.limit = r->t->has_save_total_limit ? r->t->save_total_limit : -1, .keep_every = r->config->checkpoint.keep_every,
+                           .best = best};
+    SGC_TRY(sgc_best_published_local(r, path));
+    SGC_TRY(sgc_ckpt_best(r->t->output_dir, best));
+    if (rules.limit >= 0) SGC_TRY(sgc_ckpt_rotate(r->t->output_dir, r->run_id, &rules));
+done:
+    return st;
+}
+
+/* Mean of the last updates; the first of a run takes longer. */
+static double recent_update_s(const sgc_run *r)
+{
+    int64_t n = r->state.step - r->first_step, n_used = 0;
+    double sum = 0;
+    for (int64_t i = n - 1; i >= (n > 1) && n_used < 64; i--, n_used++) sum += r->step_s[i % SGC_N_STEP_TIMES];
+    return sum / (double)n_used;
+}
+
+/* Measured by rank 0, the same for all. */
+static sgc_status choose_interval(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    double mtbf_s = 3600 * r->config->checkpoint.mtbf_hours, update_s = recent_update_s(r);
+    int64_t interval = sgc_interval_updates(s->last_waited_s, s->last_s, update_s, mtbf_s);
+    SGC_TRY(sgc_bcast_bytes(r->world->all, &interval, sizeof(interval), 0));
+    if (fabs((double)(interval - s->interval)) > 0.1 * (double)s->interval)
+        sgc_log_info("from here on every %lld updates are saved (checkpoint.interval auto): a save costs %.3g s and takes %.3g s, an update %.3g s, "
+                     "and with %g hours between failures %.3g s between saves lose least", (long long)interval, s->last_waited_s, s->last_s, update_s,
+                     r->config->checkpoint.mtbf_hours, sgc_interval_s(s->last_waited_s, mtbf_s));
+    s->interval = interval;
+    s->next_step = s->step + interval > r->state.step ? s->step + interval : r->state.step + 1;
+done:
+    return st;
+}
+
 /* Published. */
 static sgc_status succeeded(sgc_run *r)
 {
@@ -99,9 +142,9 @@ static sgc_status succeeded(sgc_run *r)
     sgc_save_free(s->save);
     s->save = NULL;
     sgc_log_info("saved %s in %.2f s; training waited %.3f s of it, an update takes %.3f s", path, s->last_s, s->waited_s, r->last_step_s);
-    if (r->world->rank == 0 && r->t->has_save_total_limit)
-        st = sgc_saving_forgive(r, sgc_ckpt_rotate(r->t->output_dir, r->run_id, r->t->save_total_limit, -1));
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, retain_local(r, path));
     SGC_AGREE(r->world->all);
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
     SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
 done:
     return st;
@@ -166,6 +209,9 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
                         .info = &info, .config_text = text.text, .block_size = r->config->checkpoint.block_size, .files = s->files,
                         .index_bytes = &s->index_bytes};
     s->step = r->saved_step = r->state.step;
+    s->was_evaluated = r->evaluated_step == s->step;
+    s->eval_loss = r->state.last_eval_loss;
+    s->next_step = s->step + (s->interval ? s->interval : SGC_FIRST_AUTO_SAVE); /* should this one fail */
     st = sgc_ckpt_begin(&s->save, &job, s->buffer);
     s->waited_s = sgc_time_s() - start_s;
     r->window_start_s += s->waited_s;

@@ -8,6 +8,8 @@
 
 struct sgc_run;
 
+enum { SGC_FIRST_AUTO_SAVE = 3 }; /* updates until the first save of interval auto, which measures what a save costs */
+
 typedef struct sgc_saving {
     sgc_ckpt_files *files;    /* owned */
     void *buffer;             /* owned: copies of this rank's shards; NULL: saves are synchronous */
@@ -15,6 +17,11 @@ typedef struct sgc_saving {
     int64_t index_bytes;      /* of checkpoint.h5, once known */
     sgc_save *save;           /* owned: under way */
     int64_t step;             /* of the last save that was begun */
+    bool was_evaluated;       /* its state was, with this loss */
+    double eval_loss;
+    double best_loss;         /* of what the link to the best points to, NaN: nothing; rank 0 */
+    int64_t next_step;        /* interval auto: when to save next */
+    int64_t interval;         /* and how many updates that is, 0: not known yet */
     double waited_s;          /* by training, for that save */
     double last_s, last_waited_s; /* of the last that was published: how long it took, what training waited */
     char failure[SGC_ERR_BYTES + 512]; /* of the last save; "": it did not fail */

@@ -183,6 +183,7 @@ static sgc_status settle_local(sgc_run *r)
     sgc_status st = SGC_OK;
     const char *dir = r->t->output_dir;
     SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step));
+    SGC_TRY(sgc_best_settle_local(r));
     if (r->start.sets_aside_all)
         SGC_TRY(sgc_metrics_set_aside(dir, r->start.old_id[0] ? r->start.old_id : r->run_id));
     else
