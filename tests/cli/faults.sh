@@ -20,6 +20,16 @@ kept() { (cd "$work/$1" && ls -A | grep checkpoint | sort -V | paste -sd' '); }
 ranks 3 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/whole" >"$work/log" 2>&1 || bad "a run without faults" "$(tail -n 5 "$work/log")"
 mkdir "$work/half" && cp -r "$work/whole/checkpoint-2" "$work/half"
 
+# gone DIRECTORY: wait for what is left of a killed job; its lock names rank 0
+gone() {
+    local pid i
+    for ((i = 0; i < 50; i++)); do
+        pid=$(sed -n 's/^pid //p' "$1/run.lock" 2>/dev/null)
+        { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null; } || return
+        sleep 0.1
+    done
+}
+
 # faulty KIND RANKS K FILES: the save of update 4, resumed from update 2, meets the fault. Says what is wrong.
 faulty() {
     local kind=$1 who=$2 k=$3 files=$4 status
@@ -38,6 +48,7 @@ faulty() {
         *) echo "status $status, left: $(kept run)"; return ;;
         esac
     fi
+    gone "$work/run"
     ranks 3 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/run" --resume_from_checkpoint latest >"$work/log" 2>&1 || { echo "does not go on"; return; }
     [ "$(kept run)" = "checkpoint-2 checkpoint-4" ] || { echo "left: $(kept run)"; return; }
     same_state "$work/whole/checkpoint-4" "$work/run/checkpoint-4" >/dev/null || echo "goes on to other bits"
@@ -97,6 +108,7 @@ while [ $finished = 0 ] && [ $attempts -lt 200 ]; do
         for process in $(cat /proc/$job/task/*/children 2>/dev/null) $job; do kill -9 "$process" 2>/dev/null; done
         wait $job 2>/dev/null
         status=$?
+        gone "$work/killed"
         [ $status -eq 137 ] && killed=$((killed + 1))
     else
         timeout 120 tail --pid=$job -f /dev/null
