@@ -14,15 +14,12 @@ def tensors(directory):
         if f.attrs["format_version"] != 1:
             sys.exit(f"{directory}: format version {f.attrs['format_version']}, this program reads version 1")
         print(f"step {f['state/step'][()]}, written by {f.attrs['world_size']} ranks at ZeRO stage {f.attrs['stage']}")
-        found = []
-        for group in "model", "optimizer":
-            if group in f:
-                f[group].visititems(lambda name, x: found.append(x) if isinstance(x, h5py.Dataset) else None)
-        for x in found:
-            for source in x.virtual_sources():  # a missing shard would read as NaN, without an error
-                if not os.path.exists(os.path.join(directory, source.file_name)):
-                    sys.exit(f"{directory}: {source.file_name} is missing")
-            yield x.name.strip("/"), x[...]
+        for group in ["model"] + ["optimizer/" + slot for slot in f.get("optimizer", [])]:
+            for name, x in f[group].items():
+                for source in x.virtual_sources():  # a missing shard would read as NaN, without an error
+                    if not os.path.exists(os.path.join(directory, source.file_name)):
+                        sys.exit(f"{directory}: {source.file_name} is missing")
+                yield f"{group}/{name}", x[...]
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
     SGC_TRY(read_checked(c, SGC_FILE_INDEX, &index, &n_index_bytes));
     SGC_TRY(file_path(c, SGC_FILE_INDEX, name));
     SGC_TRY(sgc_index_read(index, n_index_bytes, name, &c->info, &c->state));
-    if (strcmp(c->info.id, c->manifest.id) != 0 || c->info.world_size != c->manifest.world_size || c->info.step != c->manifest.step) {
+    if (strcmp(c->info.id, c->manifest.id) != 0 || c->info.world_size != c->manifest.world_size || c->info.step != c->manifest.step ||
+        strcmp(c->info.dtype, sgc_dtype_name(c->manifest.dtype)) != 0) {
         st = sgc_err(SGC_ECKPT, "%s and the manifest beside it are of different checkpoints", name);
         goto done;
     }

@@ -132,8 +132,21 @@ for name, bits in ("bf16", 8), ("fp16", 11):
     x = h5py.File(sys.argv[1] + "/" + name + "/checkpoint.h5")["model/wte.weight"][...].astype("f4")
     assert x.shape == w.shape and np.all(abs(x - w) <= np.maximum(abs(w) * 2.0 ** -bits, 2.0 ** -25)), name
 PYTHON
+    # mean and norm of every tensor, by the program of docs/ and by this one
+    of_example() { "$python" "$top/docs/read_checkpoint.py" "$1" | sed -n 's/^\([^ ]*\)  .*mean \([^ ]*\)  norm \([^ ]*\)$/\1 \2 \3/p' | grep -v lm_head | sort; }
+    # shellcheck disable=SC2046  # names without blanks
+    of_show() { ckpt show "$1" $(of_example "$1" | cut -d' ' -f1) | awk '$1 ~ /\// { name = $1 } $1 == "mean" { mean = $2 }
+        $1 == "norm" { printf "%s %.6g %.6g\n", name, mean, $2 }' | sort; }
+    is_close() { paste -d' ' "$1" "$2" | awk '{ n++; if ($1 != $4 || ($2 - $5) ^ 2 > 1e-10 * $3 ^ 2 || ($3 - $6) ^ 2 > 1e-10 * $6 ^ 2) { print; bad = 1 } } END { exit bad || n < 28 }'; }
+    for which in run/checkpoint-8 five fp16; do
+        of_example "$work/$which" >"$work/example"; of_show "$work/$which" >"$work/shown"
+        check "the example in Python reads $which" is_close "$work/example" "$work/shown"
+    done
+    check "... with its state" is "$("$python" "$top/docs/read_checkpoint.py" "$last" ln_f.bias | head -n 1)" "step 8, written by 3 ranks at ZeRO stage 3"
+    cp -r "$last" "$work/short" && rm "$work/short/shards/shard-00002-of-00003.h5"
+    refuses "... and misses what is missing" 1 "shards/shard-00002-of-00003.h5 is missing" "$python" "$top/docs/read_checkpoint.py" "$work/short"
 else
-    skip "h5py reads bf16 and fp16" "python3 has no h5py"
+    skip "h5py reads bf16 and fp16, and the example in Python" "python3 has no h5py"
 fi
 refuses "convert of states to bf16" 2 "float32 tensors; for bfloat16 add --weights_only" "$STAGECOACH" ckpt convert "$last" "$work/no" --dtype bf16
 refuses "convert to what is there" 2 "$work/five is already there" "$STAGECOACH" ckpt convert "$last" "$work/five"
