@@ -57,6 +57,9 @@ sgc_status sgc_files_make(sgc_ckpt_files **f, const sgc_world *w, int64_t writer
 int sgc_files_count(const sgc_ckpt_files *f);
 void sgc_files_free(sgc_ckpt_files *f);
 
+/* What nodes with directories of their own hold of each other's shards; the first three as checkpoint.redundancy. */
+typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_XOR, SGC_SPREAD_ALL } sgc_spread_kind;
+
 typedef struct sgc_ckpt_job {
     const char *output_dir;
     sgc_group *group;
@@ -67,6 +70,8 @@ typedef struct sgc_ckpt_job {
     const char *config_text;   /* config.cfg                                                      */
     int64_t block_size;        /* bytes under one hash (checkpoint.block_size)                    */
     const sgc_ckpt_files *files; /* NULL: one shard file per rank                                  */
+    const sgc_world *nodes;    /* output_dir is another directory on every node; NULL: all ranks see the same */
+    sgc_spread_kind spread;    /* then                                                            */
     int64_t *index_bytes;      /* [in,out] size of checkpoint.h5, kept from save to save; 0: not known yet. NULL is allowed */
 } sgc_ckpt_job;
 
@@ -153,6 +158,13 @@ sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
 sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
 /* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
 sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
+/* Delete all but the newest n_kept checkpoints of a node's local_dir. Local. */
+sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept);
+/**
+ * Publish in output_dir the newest checkpoint that nodes hold in their local_dir and that can be made whole, if it is newer than newest_step.
+ * Collective. run_id: only of that run, "": of any.
+ */
+sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step);
 /* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */

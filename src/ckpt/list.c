@@ -197,6 +197,21 @@ done:
     return st;
 }
 
+sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    int n, n_there = 0;
+    SGC_TRY(sgc_ckpt_list(local_dir, &entries, &n));
+    for (int i = n - 1; i >= 0; i--) { /* shards of other nodes are not there, so they count as damaged */
+        if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED) continue;
+        if (++n_there > n_kept) SGC_TRY(sgc_ckpt_delete(local_dir, entries[i].name));
+    }
+done:
+    free(entries);
+    return st;
+}
+
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step)
 {
     sgc_status st = SGC_OK;

@@ -14,14 +14,17 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "ckpt/shard_impl.h"
+#include "ckpt/spread_impl.h"
 
 typedef enum phase { PHASE_WRITE, PHASE_PUBLISH, PHASE_OVER } phase;
 
 struct sgc_save {
     sgc_group *group;         /* borrowed */
     const sgc_model *model;   /* borrowed */
+    const sgc_world *nodes;   /* borrowed; NULL: one directory for all */
+    sgc_spread_kind spread;
     int rank, world_size;
+    bool keeps;               /* this rank keeps the directory: rank 0, or the first of each node */
     char output_dir[SGC_PATH_MAX], temporary[SGC_PATH_MAX], final[SGC_PATH_MAX], shard[SGC_PATH_MAX];
     char aside[SGC_PATH_MAX]; /* where a checkpoint of the same name went, "": there was none */
     char id[SGC_ID_CHARS + 1];
@@ -38,6 +41,11 @@ struct sgc_save {
 
     sgc_shard_layout layout;
     sgc_shard_hashes hashes;
+    char *index;              /* owned: checkpoint.h5 */
+    int64_t n_index;
+    sgc_str manifest;         /* owned */
+    int64_t *sets;            /* owned: [world_size] as of sgc_spread_sets */
+    bool is_published;        /* by this rank */
     char *lines;              /* owned: rank 0: what the ranks sent, world_size reports */
     int64_t *n_lines_of;      /* owned: [world_size] */
     int64_t n_bytes;          /* of all files, but the manifest's and the index' */
@@ -136,13 +144,13 @@ done:
     return st;
 }
 
-/* Rank 0: is there room for all of it? Then the directories. */
+/* Who keeps the directory: is there room for all of it? Then it is made. */
 static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
 {
     sgc_status st = SGC_OK;
     char shards[SGC_PATH_MAX];
     int64_t n_index = index_bytes ? *index_bytes : 0;
-    if (s->rank != 0) return SGC_OK;
+    if (!s->keeps) return SGC_OK;
     if (!n_index) SGC_TRY(ask_index_bytes(s, &n_index));
     if (index_bytes) *index_bytes = n_index;
     SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
@@ -150,6 +158,21 @@ static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
     SGC_TRY(sgc_room_check(s->output_dir, s->n_bytes + n_index + (int64_t)strlen(s->config_text) + manifest_bytes(s, n_index)));
     SGC_TRY(make_directory(s->temporary));
     SGC_TRY(make_directory(shards));
+done:
+    return st;
+}
+
+/* Collective: bytes of the checkpoint in one directory, but for the index and what the manifest has of it. */
+static sgc_status sum_bytes(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    if (!s->nodes || s->spread == SGC_SPREAD_ALL) return sgc_sum_int64(s->group, &s->n_bytes, 1);
+    double most;
+    SGC_TRY(sgc_sum_int64(s->nodes->node, &s->n_bytes, 1));
+    most = (double)s->n_bytes;
+    SGC_TRY(sgc_max_double(s->group, &most, 1));
+    if (s->spread == SGC_SPREAD_PARTNER) s->n_bytes += (int64_t)most;
+    if (s->spread == SGC_SPREAD_XOR && s->nodes->n_nodes > 1) s->n_bytes += sgc_parity_bytes((int64_t)most, s->nodes->n_nodes);
 done:
     return st;
 }
@@ -233,32 +256,100 @@ static sgc_status write_file(const sgc_save *s, const char *name, const char *by
     return st == SGC_OK ? sgc_write_file_atomic(path, bytes, n_bytes) : st;
 }
 
-/* Rank 0: everything but the shards; the manifest comes last. sgc_write_file_atomic also syncs the directory. */
-static sgc_status publish_local(sgc_save *s)
+/* Rank 0: the bytes of everything but the shards. */
+static sgc_status compose_local(sgc_save *s)
 {
     sgc_status st = SGC_OK;
-    char path[SGC_PATH_MAX], *index = NULL;
     size_t n_index;
-    sgc_str manifest = {0};
     int n_files = s->files->n_files;
     if (s->rank != 0) return SGC_OK;
     s->info.save_s = sgc_time_s() - s->start_s;
+    SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &s->index, &n_index));
+    s->n_index = (int64_t)n_index;
+    sgc_manifest_put_head(&s->manifest, s->id, s->state.step, s->world_size, n_files, s->block_size);
+    sgc_manifest_put_bytes(&s->manifest, SGC_FILE_INDEX, n_files, s->index, n_index, s->block_size);
+    sgc_manifest_put_bytes(&s->manifest, SGC_FILE_CONFIG, n_files, s->config_text, strlen(s->config_text), s->block_size);
+    SGC_TRY(put_shard_files(s, &s->manifest));
+    sgc_manifest_put_end(&s->manifest);
+done:
+    return st;
+}
+
+/* Every node keeps them. */
+static sgc_status share_composed(sgc_save *s)
+{
+    sgc_status st = compose_local(s);
+    int64_t n[2] = {s->n_index, (int64_t)s->manifest.n};
+    char *manifest = NULL;
+    SGC_AGREE(s->group);
+    SGC_TRY(sgc_bcast_bytes(s->group, n, sizeof(n), 0));
+    if (s->rank != 0 && (!(s->index = malloc((size_t)n[0])) || !(manifest = malloc((size_t)n[1])))) st = sgc_err(SGC_ENOMEM, "no memory for the manifest");
+    SGC_AGREE(s->group);
+    SGC_TRY(sgc_bcast_bytes(s->group, s->index, n[0], 0));
+    SGC_TRY(sgc_bcast_bytes(s->group, s->rank == 0 ? s->manifest.text : manifest, n[1], 0));
+    s->n_index = n[0];
+    if (s->rank != 0) sgc_str_append(&s->manifest, manifest, (size_t)n[1]);
+done:
+    free(manifest);
+    return st;
+}
+
+/* What a node must know to take part in a recovery: docs/file-formats.md. */
+static sgc_status write_nodes_file(const sgc_save *s)
+{
+    static const char *const names[] = {"none", "partner", "xor"};
+    sgc_str text = {0};
+    int n_nodes = s->nodes->n_nodes;
+    if (s->spread == SGC_SPREAD_ALL) return SGC_OK; /* a checkpoint like any other */
+    sgc_str_printf(&text, "stagecoach node-local checkpoint\nredundancy %s\nnodes %d\nnode %d\n", names[s->spread], n_nodes, s->nodes->node_index);
+    for (int set = 0; s->sets && set < s->world_size / n_nodes; set++) {
+        if (!s->sets[set * n_nodes]) continue;
+        sgc_str_printf(&text, "set");
+        for (int k = 0; k < n_nodes; k++) sgc_str_printf(&text, " %d", (int)s->sets[set * n_nodes + k] - 1);
+        sgc_str_printf(&text, "\n");
+    }
+    sgc_status st = write_file(s, SGC_NODES_NAME, text.text, text.n);
+    sgc_str_free(&text);
+    return st;
+}
+
+/* Who keeps the directory: everything but the shards; the manifest comes last. sgc_write_file_atomic also syncs the directory. */
+static sgc_status publish_local(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX];
+    if (!s->keeps) return SGC_OK;
     SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
     SGC_TRY(sgc_fsync_path(path));
-    SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &index, &n_index));
-    SGC_TRY(write_file(s, "checkpoint.h5", index, n_index));
+    if (!s->nodes) SGC_TRY(compose_local(s));
+    SGC_TRY(write_file(s, "checkpoint.h5", s->index, (size_t)s->n_index));
     SGC_TRY(write_file(s, "config.cfg", s->config_text, strlen(s->config_text)));
-    sgc_manifest_put_head(&manifest, s->id, s->state.step, s->world_size, n_files, s->block_size);
-    sgc_manifest_put_bytes(&manifest, SGC_FILE_INDEX, n_files, index, n_index, s->block_size);
-    sgc_manifest_put_bytes(&manifest, SGC_FILE_CONFIG, n_files, s->config_text, strlen(s->config_text), s->block_size);
-    SGC_TRY(put_shard_files(s, &manifest));
-    sgc_manifest_put_end(&manifest);
-    SGC_TRY(write_file(s, SGC_MANIFEST_NAME, manifest.text, manifest.n));
+    if (s->nodes) SGC_TRY(write_nodes_file(s));
+    SGC_TRY(write_file(s, SGC_MANIFEST_NAME, s->manifest.text, s->manifest.n));
     SGC_TRY(sgc_fsync_path(s->output_dir));
     SGC_TRY(rename_local(s));
+    s->is_published = true;
 done:
-    free(index);
-    sgc_str_free(&manifest);
+    return st;
+}
+
+/* Collective: files, or their replacement, to other nodes. */
+static sgc_status spread(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    int n_nodes = s->nodes->n_nodes, *file_of_node = NULL;
+    if (s->spread == SGC_SPREAD_PARTNER || s->spread == SGC_SPREAD_XOR) {
+        s->sets = calloc((size_t)s->world_size, sizeof(*s->sets));
+        file_of_node = calloc((size_t)n_nodes, sizeof(*file_of_node));
+        if (!s->sets || !file_of_node) st = sgc_err(SGC_ENOMEM, "no memory for the list of nodes");
+        SGC_AGREE(s->group);
+        SGC_TRY(sgc_spread_sets(s->nodes, s->files, s->sets));
+        for (int k = 0; k < n_nodes; k++) file_of_node[k] = (int)s->sets[s->nodes->node_rank * n_nodes + k] - 1;
+    }
+    SGC_TRY(sgc_spread(&(sgc_spread_job){.how = s->spread, .world = s->nodes, .files = s->files, .directory = s->temporary, .path = s->shard,
+                                         .n_file_bytes = s->layout.n_bytes, .file_of_node = file_of_node}));
+done:
+    free(file_of_node);
     return st;
 }
 
@@ -297,8 +388,9 @@ static sgc_status leave(sgc_save *s)
 
 static void fail(sgc_save *s)
 {
-    /* After a failed agreement no rank writes any more. */
-    if (s->has_directory && s->rank == 0) sgc_remove_tree(s->temporary);
+    /* After a failed agreement no rank writes any more. A node may have published before another failed. */
+    if (s->is_published && s->nodes && rename(s->final, s->temporary) == 0) sgc_fsync_path(s->output_dir);
+    if (s->has_directory && s->keeps) sgc_remove_tree(s->temporary);
     s->has_directory = false;
     s->phase = PHASE_OVER;
 }
@@ -310,8 +402,10 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
     if (!s) st = sgc_err(SGC_ENOMEM, "no memory for a save");
     SGC_AGREE(job->group);
     *s = (sgc_save){.group = job->group, .model = job->model, .rank = sgc_group_rank(job->group), .world_size = sgc_group_size(job->group),
+                    .nodes = job->nodes, .spread = job->spread,
                     .state = *job->state, .info = *job->info, .block_size = job->block_size, .files = job->files, .n_parts = n_parts,
                     .start_s = sgc_time_s(), .phase = PHASE_OVER, .in_background = in_background};
+    s->keeps = s->nodes ? s->nodes->node_rank == 0 : s->rank == 0;
     if (s->rank == 0) sgc_ckpt_new_id(s->id);
     SGC_TRY(sgc_bcast_bytes(s->group, s->id, sizeof(s->id), 0));
     strcpy(s->info.id, s->id);
@@ -323,7 +417,7 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
         st = sgc_err(SGC_EIO, "the path %.60s... is too long", job->output_dir);
     if (st == SGC_OK) st = prepare_local(s, job, parts);
     SGC_AGREE(s->group);
-    SGC_TRY(sgc_sum_int64(s->group, &s->n_bytes, 1));
+    SGC_TRY(sum_bytes(s));
     s->has_directory = true;
     st = make_directories_local(s, job->index_bytes);
     SGC_AGREE(s->group);
@@ -377,7 +471,9 @@ sgc_status sgc_save_advance(sgc_save *s)
             st = sgc_shard_hash_mixed(&s->layout, s->shard, s->block_size, &s->hashes);
             SGC_AGREE(s->group);
         }
+        if (s->nodes) SGC_TRY(spread(s));
         SGC_TRY(gather(s));
+        if (s->nodes) SGC_TRY(share_composed(s));
         enter(s, PHASE_PUBLISH);
     } else {
         s->phase = PHASE_OVER;
@@ -405,6 +501,9 @@ void sgc_save_free(sgc_save *s)
     free(s->config_text);
     free(s->parts);
     free(s->lines);
+    free(s->index);
+    sgc_str_free(&s->manifest);
+    free(s->sets);
     free(s->n_lines_of);
     free(s);
 }

@@ -77,6 +77,10 @@ void sgc_config_check(const sgc_config *c, sgc_problems *p)
     check_interval(&k, SGC_ROW_training_save_steps);
     check_interval(&k, SGC_ROW_training_eval_steps);
     check_evaluation(&k);
+    if (c->checkpoint.redundancy != SGC_REDUNDANCY_NONE && c->checkpoint.local_dir == NULL)
+        conflict(&k, SGC_ROW_checkpoint_redundancy, SGC_ROW_checkpoint_local_dir, "it is for checkpoints in local_dir: write checkpoint.local_dir");
+    if (t->save_on_each_node && c->checkpoint.local_dir != NULL)
+        conflict(&k, SGC_ROW_training_save_on_each_node, SGC_ROW_checkpoint_local_dir, "write one of them: local_dir goes with an output_dir that all nodes share");
     if (c->checkpoint.interval == SGC_INTERVAL_AUTO && t->save_strategy != SGC_STRATEGY_STEPS)
         conflict(&k, SGC_ROW_checkpoint_interval, SGC_ROW_training_save_strategy, "auto takes the place of save_steps: write save_strategy steps");
     if (t->lr_scheduler_type == SGC_SCHEDULE_POLYNOMIAL && t->learning_rate <= 1e-7)

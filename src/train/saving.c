@@ -142,7 +142,12 @@ static sgc_status succeeded(sgc_run *r)
     sgc_save_free(s->save);
     s->save = NULL;
     sgc_log_info("saved %s in %.2f s; training waited %.3f s of it, an update takes %.3f s", path, s->last_s, s->waited_s, r->last_step_s);
-    if (r->world->rank == 0) st = sgc_saving_forgive(r, retain_local(r, path));
+    if (s->is_local) {
+        /* two: the newest may be only half there when a node dies while it is replaced */
+        if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->config->checkpoint.local_dir, 2));
+    } else if (r->world->rank == 0 || (r->t->save_on_each_node && r->world->node_rank == 0)) {
+        st = sgc_saving_forgive(r, retain_local(r, path));
+    }
     SGC_AGREE(r->world->all);
     if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
     SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
@@ -208,6 +213,16 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
     sgc_ckpt_job job = {.output_dir = r->t->output_dir, .group = r->world->all, .engine = r->engine, .model = r->model, .state = &r->state,
                         .info = &info, .config_text = text.text, .block_size = r->config->checkpoint.block_size, .files = s->files,
                         .index_bytes = &s->index_bytes};
+    s->is_local = r->config->checkpoint.local_dir && !must && ++s->n_since_flush < r->config->checkpoint.flush_every;
+    if (s->is_local) {
+        job.output_dir = r->config->checkpoint.local_dir;
+        job.nodes = r->world;
+        job.spread = (sgc_spread_kind)r->config->checkpoint.redundancy;
+    } else if (r->t->save_on_each_node) {
+        job.nodes = r->world;
+        job.spread = SGC_SPREAD_ALL;
+    }
+    if (!s->is_local) s->n_since_flush = 0;
     s->step = r->saved_step = r->state.step;
     s->was_evaluated = r->evaluated_step == s->step;
     s->eval_loss = r->state.last_eval_loss;

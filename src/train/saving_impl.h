@@ -17,6 +17,8 @@ typedef struct sgc_saving {
     int64_t index_bytes;      /* of checkpoint.h5, once known */
     sgc_save *save;           /* owned: under way */
     int64_t step;             /* of the last save that was begun */
+    bool is_local;            /* it goes to checkpoint.local_dir */
+    int64_t n_since_flush;    /* saves since one went to output_dir */
     bool was_evaluated;       /* its state was, with this loss */
     double eval_loss;
     double best_loss;         /* of what the link to the best points to, NaN: nothing; rank 0 */

@@ -23,6 +23,8 @@ static sgc_status take_output_dir(sgc_run *r)
     if (!r->t->output_dir) return sgc_err(SGC_ECONFIG, "output_dir is not set: name the directory for checkpoints and results");
     if (r->world->rank == 0) st = take_output_dir_local(r);
     SGC_AGREE(r->world->all);
+    if (r->t->save_on_each_node && r->world->node_rank == 0) st = sgc_make_dirs(r->t->output_dir);
+    SGC_AGREE(r->world->all);
     /* Every rank may write shards there: better to know now than at the first save. */
     if (access(r->t->output_dir, W_OK | X_OK) != 0) st = sgc_err_errno(SGC_EIO, "output_dir %s cannot be written", r->t->output_dir);
     SGC_AGREE(r->world->all);

@@ -90,9 +90,41 @@ done:
     return st;
 }
 
+/* The newest checkpoint of output_dir, by which node-local ones are measured. */
+typedef struct newest { int64_t step; char run_id[SGC_ID_CHARS + 1]; } newest;
+
+static sgc_status find_newest_local(const char *output_dir, newest *found)
+{
+    sgc_ckpt_entry *entries = NULL;
+    int n = 0;
+    sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
+    for (int i = 0; st == SGC_OK && i < n; i++) {
+        if (entries[i].status != SGC_CKPT_COMPLETE) continue;
+        found->step = entries[i].step;
+        memcpy(found->run_id, entries[i].info.run_id, sizeof(found->run_id));
+    }
+    free(entries);
+    return st;
+}
+
+static sgc_status recover_from_nodes(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    newest found = {.step = -1};
+    const char *how = r->t->resume_from_checkpoint;
+    if (!r->config->checkpoint.local_dir || !(is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"))) return SGC_OK;
+    if (r->world->rank == 0) st = find_newest_local(r->t->output_dir, &found);
+    SGC_AGREE(r->world->all);
+    SGC_TRY(sgc_bcast_bytes(r->world->all, &found, sizeof(found), 0));
+    SGC_TRY(sgc_ckpt_recover(r->world, r->config->checkpoint.local_dir, r->t->output_dir, found.run_id, found.step));
+done:
+    return st;
+}
+
 sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
+    SGC_TRY(recover_from_nodes(r));
     if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
@@ -193,8 +225,23 @@ done:
     return st;
 }
 
+/* A node with an output_dir of its own. */
+static sgc_status settle_node(sgc_run *r, int64_t after)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_ckpt_set_aside(r->t->output_dir, after));
+    SGC_TRY(sgc_best_settle_local(r));
+done:
+    return st;
+}
+
 sgc_status sgc_start_settle(sgc_run *r)
 {
-    sgc_status st = r->world->rank == 0 ? settle_local(r) : SGC_OK;
+    sgc_status st = SGC_OK;
+    int64_t after = r->start.sets_aside_all ? -1 : r->state.step;
+    const char *local_dir = r->config->checkpoint.local_dir;
+    if (r->world->rank == 0) st = settle_local(r);
+    else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
+    if (st == SGC_OK && r->world->node_rank == 0 && local_dir) st = sgc_ckpt_set_aside(local_dir, after);
     return sgc_agree(r->world->all, st);
 }

@@ -70,8 +70,8 @@ for files in 0 1; do
         [ "$calls" -gt 3 ] || bad "calls of a save are counted" "$calls of rank $who"
         for kind in EIO ENOSPC SHORT KILL; do
             for ((k = 1; k <= calls; k++)); do
-                # by default two calls of each kind; of shared files only those of all ranks
-                [ "$all" = 1 ] || { [ $((RANDOM % calls)) -lt 2 ] && { [ $files = 0 ] || [ $who = all ]; }; } || continue
+                # by default about one call of each kind; of shared files only those of all ranks
+                [ "$all" = 1 ] || { [ $((RANDOM % calls)) -lt 1 ] && { [ $files = 0 ] || [ $who = all ]; }; } || continue
                 wrong=$(faulty $kind $who $k $files)
                 n=$((n + 1))
                 [ -z "$wrong" ] && continue
