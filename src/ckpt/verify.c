@@ -214,7 +214,7 @@ done:
 }
 
 /* The manifest as rank 0 sees it, on all ranks. */
-static sgc_status share_manifest(sgc_manifest *m, const char *path, sgc_group *group, char **text)
+static sgc_status share_manifest(sgc_manifest *m, const char *path, sgc_group *group, char **text, int64_t *n_bytes)
 {
     sgc_status st = SGC_OK;
     char file[SGC_PATH_MAX];
@@ -222,13 +222,13 @@ static sgc_status share_manifest(sgc_manifest *m, const char *path, sgc_group *g
     bool is_root = sgc_group_rank(group) == 0;
     if (is_root && (st = sgc_path_join(file, path, SGC_MANIFEST_NAME)) == SGC_OK) st = sgc_read_file(file, text, &size);
     SGC_AGREE(group);
-    int64_t n_bytes = (int64_t)size;
-    SGC_TRY(sgc_bcast_bytes(group, &n_bytes, sizeof(n_bytes), 0));
-    if (!is_root && !(*text = malloc((size_t)n_bytes + 1))) st = sgc_err(SGC_ENOMEM, "no memory for the manifest of %s", path);
+    *n_bytes = (int64_t)size;
+    SGC_TRY(sgc_bcast_bytes(group, n_bytes, sizeof(*n_bytes), 0));
+    if (!is_root && !(*text = malloc((size_t)*n_bytes + 1))) st = sgc_err(SGC_ENOMEM, "no memory for the manifest of %s", path);
     SGC_AGREE(group);
-    SGC_TRY(sgc_bcast_bytes(group, *text, n_bytes, 0));
+    SGC_TRY(sgc_bcast_bytes(group, *text, *n_bytes, 0));
     st = sgc_path_join(file, path, SGC_MANIFEST_NAME);
-    if (st == SGC_OK) st = sgc_manifest_parse(m, *text, (size_t)n_bytes, file);
+    if (st == SGC_OK) st = sgc_manifest_parse(m, *text, (size_t)*n_bytes, file);
     SGC_AGREE(group);
 done:
     return st;
@@ -240,11 +240,11 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
     sgc_manifest m = {0};
     spans bad = {0};
     char *text = NULL, *all = NULL;
-    int64_t *n_bytes_of = NULL, n_bytes = 0;
+    int64_t *n_bytes_of = NULL, n_bytes = 0, n_manifest_bytes;
     bool is_root = sgc_group_rank(group) == 0;
     double start_s = sgc_time_s();
     *r = (sgc_ckpt_report){0};
-    st = share_manifest(&m, path, group, &text);
+    st = share_manifest(&m, path, group, &text, &n_manifest_bytes);
     if (st == SGC_ECKPT || st == SGC_EDATA) { /* agreed on */
         st = SGC_OK;
         if (is_root) st = add_message(r, SGC_MANIFEST_NAME);
@@ -259,7 +259,7 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
         r->n_bytes += m.files[file].n_bytes;
     }
     r->n_files = m.n_files + 1;
-    r->n_bytes += (int64_t)strlen(text);
+    r->n_bytes += n_manifest_bytes;
     if (!(n_bytes_of = calloc((size_t)sgc_group_size(group), sizeof(*n_bytes_of))))
         st = sgc_err(SGC_ENOMEM, "no memory for the list of damages");
     else

@@ -65,7 +65,7 @@ static const struct command {
      "Without --yes it is only said what would be deleted. The best and the newest are always kept, those set aside (.old) too.\n\n"
      "  --yes                     delete\n"
      "  --save_total_limit N      how many stay (default: as in the newest checkpoint's settings)\n"
-     "  --keep_every N            those whose step is a multiple of N stay beside them\n",
+     "  --keep_every N            those whose step is a multiple of N stay beside them; 0: none (default: as in those settings)\n",
      sgc_cli_ckpt_prune, 1, 1, JSON | YES | LIMIT | KEEP_EVERY, false},
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -112,13 +112,13 @@ static sgc_status unknown_option(const struct command *c, const char *argument)
     return sgc_err(SGC_ECONFIG, "ckpt %s has no option %s; stagecoach ckpt %s --help lists them", c->name, name, c->name);
 }
 
-static sgc_status parse_count(const char *name, const char *text, int64_t min, int64_t *value)
+static sgc_status parse_count(const char *name, const char *text, int64_t min, int64_t max, int64_t *value)
 {
     char *end;
     errno = 0;
     long long x = strtoll(text, &end, 10);
-    if (end == text || *end || errno || x < min || x > 1000000)
-        return sgc_err(SGC_ECONFIG, "--%s %s: write a whole number from %lld to 1000000", name, text, (long long)min);
+    if (end == text || *end || errno || x < min || x > max)
+        return sgc_err(SGC_ECONFIG, "--%s %s: write a whole number from %lld to %lld", name, text, (long long)min, (long long)max);
     *value = x;
     return SGC_OK;
 }
@@ -140,9 +140,9 @@ static sgc_status parse(const struct command *c, int argc, char **argv, sgc_ckpt
         case FORCE: a->force = true; break;
         case WEIGHTS_ONLY: a->weights_only = true; break;
         case TENSORS_ONLY: a->tensors_only = true; break;
-        case SHARDS: SGC_TRY(parse_count(name, optarg, 1, &a->shards)); break;
-        case LIMIT: SGC_TRY(parse_count(name, optarg, 1, &a->save_total_limit)); break;
-        case KEEP_EVERY: SGC_TRY(parse_count(name, optarg, 1, &a->keep_every)); break;
+        case SHARDS: SGC_TRY(parse_count(name, optarg, 1, 1000000, &a->shards)); break;
+        case LIMIT: SGC_TRY(parse_count(name, optarg, 1, INT32_MAX, &a->save_total_limit)); break;
+        case KEEP_EVERY: SGC_TRY(parse_count(name, optarg, 0, INT64_MAX, &a->keep_every)); break;
         default: /* DTYPE */
             if (!sgc_dtype_find(optarg, &a->dtype)) return sgc_err(SGC_ECONFIG, "--dtype %s: write fp32, bf16 or fp16", optarg);
             a->has_dtype = true;
@@ -189,8 +189,9 @@ static int run_under_mpirun(const struct command *c, int argc, char **argv)
     int status = finish(st, differs, w.rank == 0 || st == SGC_ECOMM);
     if (st == SGC_ECOMM) sgc_world_abort(&w, SGC_EXIT_ERROR);
     if (sgc_log_flush(w.all) != SGC_OK) sgc_log_flush_local();
+    int rank = w.rank;
     sgc_world_stop(&w);
-    return status;
+    return rank == 0 ? status : SGC_EXIT_OK; /* mpirun kills all when one fails, and rank 0 has something to say */
 }
 
 int sgc_cli_ckpt(int argc, char **argv)

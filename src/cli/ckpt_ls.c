@@ -84,9 +84,9 @@ sgc_status sgc_cli_ckpt_ls(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     sgc_table table = {.n_columns = sizeof(titles) / sizeof(titles[0])};
     json_t *list = NULL;
     int n;
-    char best[256];
+    char best[SGC_NAME_MAX];
     SGC_TRY(sgc_ckpt_list(directory, &entries, &n));
-    sgc_cli_best(directory, best);
+    SGC_TRY(sgc_ckpt_best(directory, best));
     if (a->json) {
         list = json_array();
         for (int k = 0; k < n; k++) json_array_append_new(list, to_json(&entries[k], best));

@@ -5,25 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/ckpt_impl.h"
-
-void sgc_cli_best(const char *output_dir, char name[256])
-{
-    char path[SGC_PATH_MAX], target[SGC_PATH_MAX];
-    name[0] = '\0';
-    if (sgc_path_join(path, output_dir, "best") != SGC_OK) {
-        sgc_err_clear();
-        return;
-    }
-    ssize_t n = readlink(path, target, sizeof(target) - 1);
-    if (n <= 0) return;
-    while (n > 1 && target[n - 1] == '/') n--;
-    target[n] = '\0';
-    const char *slash = strrchr(target, '/');
-    snprintf(name, 256, "%.255s", slash ? slash + 1 : target);
-}
 
 json_t *sgc_cli_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 

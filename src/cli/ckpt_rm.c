@@ -7,7 +7,7 @@
 #include "cli/ckpt_impl.h"
 
 /* What is to go, in one directory. */
-typedef struct victims { char directory[SGC_PATH_MAX]; char (*name)[256]; int64_t *bytes; int n; } victims;
+typedef struct victims { char directory[SGC_PATH_MAX]; char (*name)[SGC_NAME_MAX]; int64_t *bytes; int n; } victims;
 
 static sgc_status add(victims *v, const char *name, int64_t bytes)
 {
@@ -64,14 +64,14 @@ done:
 }
 
 /* A path into its directory and name. "." and ".." name no entry. */
-static sgc_status split(const char *path, char directory[SGC_PATH_MAX], char name[256])
+static sgc_status split(const char *path, char directory[SGC_PATH_MAX], char name[SGC_NAME_MAX])
 {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
     size_t begin = n;
     while (begin > 0 && path[begin - 1] != '/') begin--;
-    snprintf(name, 256, "%.*s", (int)(n - begin), path + begin);
-    if (n >= SGC_PATH_MAX || n - begin > 255 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || !name[0])
+    snprintf(name, SGC_NAME_MAX, "%.*s", (int)(n - begin), path + begin);
+    if (n >= SGC_PATH_MAX || n - begin >= SGC_NAME_MAX || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || !name[0])
         return sgc_err(SGC_ECONFIG, "'%.200s' does not end in the name of a checkpoint", path);
     snprintf(directory, SGC_PATH_MAX, "%.*s", begin > 1 ? (int)begin - 1 : 1, begin ? path : ".");
     return SGC_OK;
@@ -96,10 +96,10 @@ sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     victims v = {0};
     sgc_ckpt_entry *entries = NULL;
     int n, k = 0;
-    char name[256], best[256], manifest[SGC_PATH_MAX];
+    char name[SGC_NAME_MAX], best[SGC_NAME_MAX], manifest[SGC_PATH_MAX];
     SGC_TRY(split(a->paths[0], v.directory, name));
     SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
-    sgc_cli_best(v.directory, best);
+    SGC_TRY(sgc_ckpt_best(v.directory, best));
     while (k < n && strcmp(entries[k].name, name) != 0) k++;
     if (k < n && !a->force) SGC_TRY(check_kept(entries, n, k, best));
     if (k == n) { /* one of another name, made by convert or by moving it */
@@ -127,7 +127,7 @@ static sgc_status choose_rules(const sgc_ckpt_arguments *a, const char *director
     SGC_TRY(sgc_path_join(path, directory, newest->name));
     SGC_TRY(sgc_ckpt_model(path, &config, &model));
     rules->limit = a->save_total_limit >= 0 ? a->save_total_limit : config.training.has_save_total_limit ? config.training.save_total_limit : -1;
-    rules->keep_every = a->keep_every >= 0 ? a->keep_every : 0;
+    rules->keep_every = a->keep_every >= 0 ? a->keep_every : config.checkpoint.keep_every;
     if (rules->limit < 0)
         st = sgc_err(SGC_ECONFIG, "%s was made without save_total_limit, so nothing is too much; give --save_total_limit N", path);
 done:
@@ -144,14 +144,14 @@ sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, boo
     sgc_ckpt_entry *entries = NULL;
     bool *surplus = NULL;
     int n, newest = -1;
-    char best[256];
+    char best[SGC_NAME_MAX];
     sgc_retention rules = {.best = best};
     if (snprintf(v.directory, sizeof(v.directory), "%s", a->paths[0]) >= (int)sizeof(v.directory)) {
         st = sgc_err(SGC_ECONFIG, "the path %.60s... is too long", a->paths[0]);
         goto done;
     }
     SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
-    sgc_cli_best(v.directory, best);
+    SGC_TRY(sgc_ckpt_best(v.directory, best));
     for (int i = 0; i < n; i++)
         if (entries[i].status == SGC_CKPT_COMPLETE) newest = i;
     if (newest < 0) {
