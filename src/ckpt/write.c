@@ -4,101 +4,20 @@
  * which alone sends messages.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "ckpt/spread_impl.h"
-
-typedef enum phase { PHASE_WRITE, PHASE_PUBLISH, PHASE_OVER } phase;
-
-struct sgc_save {
-    sgc_group *group;         /* borrowed */
-    const sgc_model *model;   /* borrowed */
-    const sgc_world *nodes;   /* borrowed; NULL: one directory for all */
-    sgc_spread_kind spread;
-    int rank, world_size;
-    bool keeps;               /* this rank keeps the directory: rank 0, or the first of each node */
-    char output_dir[SGC_PATH_MAX], temporary[SGC_PATH_MAX], final[SGC_PATH_MAX], shard[SGC_PATH_MAX];
-    char aside[SGC_PATH_MAX]; /* where a checkpoint of the same name went, "": there was none */
-    char id[SGC_ID_CHARS + 1];
-    sgc_run_state state;
-    sgc_ckpt_info info;
-    char *config_text;        /* owned */
-    int64_t block_size;
-    const sgc_ckpt_files *files;
-    sgc_ckpt_files *own_files; /* owned: if the caller has none */
-    sgc_ckpt_part *parts;     /* owned; their values are borrowed */
-    int n_parts;
-    double start_s;
-    bool has_directory;
-
-    sgc_shard_layout layout;
-    sgc_shard_hashes hashes;
-    char *index;              /* owned: checkpoint.h5 */
-    int64_t n_index;
-    sgc_str manifest;         /* owned */
-    int64_t *sets;            /* owned: [world_size] as of sgc_spread_sets */
-    bool is_published;        /* by this rank */
-    char *lines;              /* owned: rank 0: what the ranks sent, world_size reports */
-    int64_t *n_lines_of;      /* owned: [world_size] */
-    int64_t n_bytes;          /* of all files, but the manifest's and the index' */
-
-    phase phase;
-    bool in_background, has_thread;
-    pthread_t thread;
-    atomic_bool is_ready;     /* the local work of the phase is done */
-    sgc_status local;         /* its result, and why */
-    char message[SGC_ERR_BYTES];
-};
-
-/* What each rank tells rank 0: this, then {block, hash} of each block it hashed, then its lines of the manifest. */
-typedef struct report { int64_t n_file_bytes, n_hashes, n_text_bytes; } report;
-typedef struct numbered_hash { int64_t block; uint64_t hash; } numbered_hash;
+#include "ckpt/save_impl.h"
 
 static sgc_status make_directory(const char *path)
 {
     return mkdir(path, 0777) == 0 ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot make the directory %s", path);
-}
-
-/* Bytes of checkpoint.h5: known from the first save on, as only numbers in it change. */
-static sgc_status ask_index_bytes(const sgc_save *s, int64_t *n_index_bytes)
-{
-    sgc_status st = SGC_OK;
-    char *bytes = NULL;
-    size_t n_bytes;
-    SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &bytes, &n_bytes));
-    *n_index_bytes = (int64_t)n_bytes;
-done:
-    free(bytes);
-    return st;
-}
-
-static int64_t manifest_bytes(const sgc_save *s, int64_t n_index_bytes)
-{
-    sgc_str text = {0};
-    const int64_t hash_line = 22, n_config = (int64_t)strlen(s->config_text);
-    sgc_manifest_put_head(&text, s->id, s->state.step, s->world_size, s->files->n_files, s->block_size);
-    sgc_manifest_put_file(&text, SGC_FILE_INDEX, s->files->n_files, n_index_bytes);
-    sgc_manifest_put_file(&text, SGC_FILE_CONFIG, s->files->n_files, n_config);
-    sgc_manifest_put_end(&text);
-    int64_t n = (int64_t)text.n + hash_line * ((n_index_bytes + s->block_size - 1) / s->block_size + (n_config + s->block_size - 1) / s->block_size);
-    sgc_str_free(&text);
-    return n;
-}
-
-static void put_data_lines(const sgc_save *s, sgc_str *text)
-{
-    sgc_str_printf(text, "%s", "");
-    if (sgc_files_are_shared(s->files)) sgc_manifest_put_shard(text, s->rank);
-    for (int k = 0; k < s->n_parts; k++)
-        sgc_manifest_put_data(text, s->layout.offset[k], s->parts[k].flat.n_shard, s->parts[k].slot, s->parts[k].unit->name);
 }
 
 /* Bytes that this rank adds to the checkpoint: of its file, if it leads it, and of lines in the manifest. */
@@ -107,7 +26,7 @@ static int64_t own_bytes(const sgc_save *s)
     sgc_str text = {0};
     const sgc_shard_layout *l = &s->layout;
     int64_t n = 0;
-    put_data_lines(s, &text);
+    sgc_save_put_data_lines(s, &text);
     if (l->leader == s->rank) {
         sgc_manifest_put_file(&text, SGC_FILE_SHARDS + s->files->file_of[s->rank], s->files->n_files, l->n_bytes);
         for (int64_t k = 0; k < (l->n_bytes + s->block_size - 1) / s->block_size; k++) sgc_manifest_put_hash(&text, 0);
@@ -151,11 +70,11 @@ static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
     char shards[SGC_PATH_MAX];
     int64_t n_index = index_bytes ? *index_bytes : 0;
     if (!s->keeps) return SGC_OK;
-    if (!n_index) SGC_TRY(ask_index_bytes(s, &n_index));
+    if (!n_index) SGC_TRY(sgc_save_index_bytes(s, &n_index));
     if (index_bytes) *index_bytes = n_index;
     SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
     SGC_TRY(sgc_make_dirs(s->output_dir));
-    SGC_TRY(sgc_room_check(s->output_dir, s->n_bytes + n_index + (int64_t)strlen(s->config_text) + manifest_bytes(s, n_index)));
+    SGC_TRY(sgc_room_check(s->output_dir, s->n_bytes + n_index + (int64_t)strlen(s->config_text) + sgc_save_manifest_bytes(s, n_index)));
     SGC_TRY(make_directory(s->temporary));
     SGC_TRY(make_directory(shards));
 done:
@@ -201,96 +120,17 @@ static sgc_status rename_local(sgc_save *s)
     return st;
 }
 
-/* The shard files' part of the manifest, out of the reports of all ranks. */
-static sgc_status put_shard_files(const sgc_save *s, sgc_str *manifest)
-{
-    sgc_status st = SGC_OK;
-    int n_files = s->files->n_files;
-    struct { int64_t n_bytes, n_blocks, n_hashed; uint64_t *hash; sgc_str text; } *file = calloc((size_t)n_files, sizeof(*file));
-    const char *at = s->lines;
-    if (!file) return sgc_err(SGC_ENOMEM, "no memory for the manifest");
-    for (int rank = 0; rank < s->world_size; rank++) {
-        report r;
-        int k = s->files->file_of[rank];
-        memcpy(&r, at, sizeof(r));
-        at += sizeof(r);
-        if (!file[k].hash) {
-            file[k].n_bytes = r.n_file_bytes;
-            file[k].n_blocks = (r.n_file_bytes + s->block_size - 1) / s->block_size;
-            if (!(file[k].hash = calloc((size_t)file[k].n_blocks + 1, sizeof(uint64_t)))) {
-                st = sgc_err(SGC_ENOMEM, "no memory for the manifest");
-                goto done;
-            }
-        }
-        for (int64_t i = 0; i < r.n_hashes; i++, at += sizeof(numbered_hash)) {
-            numbered_hash h;
-            memcpy(&h, at, sizeof(h));
-            file[k].hash[h.block] = h.hash;
-            file[k].n_hashed++;
-        }
-        sgc_str_append(&file[k].text, at, (size_t)r.n_text_bytes);
-        at += r.n_text_bytes;
-    }
-    for (int k = 0; k < n_files; k++) {
-        if (file[k].n_hashed != file[k].n_blocks) { /* each block has one writer */
-            st = sgc_err(SGC_EARG, "%" PRId64 " of %" PRId64 " blocks of shard file %d were hashed", file[k].n_hashed, file[k].n_blocks, k);
-            goto done;
-        }
-        sgc_manifest_put_file(manifest, SGC_FILE_SHARDS + k, n_files, file[k].n_bytes);
-        for (int64_t i = 0; i < file[k].n_blocks; i++) sgc_manifest_put_hash(manifest, file[k].hash[i]);
-        sgc_str_append(manifest, file[k].text.text, file[k].text.n);
-    }
-done:
-    for (int k = 0; k < n_files; k++) {
-        free(file[k].hash);
-        sgc_str_free(&file[k].text);
-    }
-    free(file);
-    return st;
-}
-
+/* Into the temporary directory, which is synced once, when all is in it. */
 static sgc_status write_file(const sgc_save *s, const char *name, const char *bytes, size_t n_bytes)
 {
     char path[SGC_PATH_MAX];
     sgc_status st = sgc_path_join(path, s->temporary, name);
-    return st == SGC_OK ? sgc_write_file_atomic(path, bytes, n_bytes) : st;
-}
-
-/* Rank 0: the bytes of everything but the shards. */
-static sgc_status compose_local(sgc_save *s)
-{
-    sgc_status st = SGC_OK;
-    size_t n_index;
-    int n_files = s->files->n_files;
-    if (s->rank != 0) return SGC_OK;
-    s->info.save_s = sgc_time_s() - s->start_s;
-    SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &s->index, &n_index));
-    s->n_index = (int64_t)n_index;
-    sgc_manifest_put_head(&s->manifest, s->id, s->state.step, s->world_size, n_files, s->block_size);
-    sgc_manifest_put_bytes(&s->manifest, SGC_FILE_INDEX, n_files, s->index, n_index, s->block_size);
-    sgc_manifest_put_bytes(&s->manifest, SGC_FILE_CONFIG, n_files, s->config_text, strlen(s->config_text), s->block_size);
-    SGC_TRY(put_shard_files(s, &s->manifest));
-    sgc_manifest_put_end(&s->manifest);
-done:
-    return st;
-}
-
-/* Every node keeps them. */
-static sgc_status share_composed(sgc_save *s)
-{
-    sgc_status st = compose_local(s);
-    int64_t n[2] = {s->n_index, (int64_t)s->manifest.n};
-    char *manifest = NULL;
-    SGC_AGREE(s->group);
-    SGC_TRY(sgc_bcast_bytes(s->group, n, sizeof(n), 0));
-    if (s->rank != 0 && (!(s->index = malloc((size_t)n[0])) || !(manifest = malloc((size_t)n[1])))) st = sgc_err(SGC_ENOMEM, "no memory for the manifest");
-    SGC_AGREE(s->group);
-    SGC_TRY(sgc_bcast_bytes(s->group, s->index, n[0], 0));
-    SGC_TRY(sgc_bcast_bytes(s->group, s->rank == 0 ? s->manifest.text : manifest, n[1], 0));
-    s->n_index = n[0];
-    if (s->rank != 0) sgc_str_append(&s->manifest, manifest, (size_t)n[1]);
-done:
-    free(manifest);
+    if (st != SGC_OK) return st;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot create %s", path);
+    st = sgc_pwrite_all(fd, bytes, n_bytes, 0, path);
+    if (st == SGC_OK && fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
     return st;
 }
 
@@ -313,7 +153,7 @@ static sgc_status write_nodes_file(const sgc_save *s)
     return st;
 }
 
-/* Who keeps the directory: everything but the shards; the manifest comes last. sgc_write_file_atomic also syncs the directory. */
+/* Who keeps the directory: everything but the shards; the manifest comes last. */
 static sgc_status publish_local(sgc_save *s)
 {
     sgc_status st = SGC_OK;
@@ -321,11 +161,12 @@ static sgc_status publish_local(sgc_save *s)
     if (!s->keeps) return SGC_OK;
     SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
     SGC_TRY(sgc_fsync_path(path));
-    if (!s->nodes) SGC_TRY(compose_local(s));
+    if (!s->nodes) SGC_TRY(sgc_save_compose(s));
     SGC_TRY(write_file(s, "checkpoint.h5", s->index, (size_t)s->n_index));
     SGC_TRY(write_file(s, "config.cfg", s->config_text, strlen(s->config_text)));
     if (s->nodes) SGC_TRY(write_nodes_file(s));
     SGC_TRY(write_file(s, SGC_MANIFEST_NAME, s->manifest.text, s->manifest.n));
+    SGC_TRY(sgc_fsync_path(s->temporary));
     SGC_TRY(sgc_fsync_path(s->output_dir));
     SGC_TRY(rename_local(s));
     s->is_published = true;
@@ -357,14 +198,14 @@ done:
 static void *work(void *arg)
 {
     sgc_save *s = arg;
-    s->local = s->phase == PHASE_WRITE ? write_local(s) : publish_local(s);
+    s->local = s->phase == SGC_PHASE_WRITE ? write_local(s) : publish_local(s);
     if (s->local != SGC_OK) snprintf(s->message, sizeof(s->message), "%s", sgc_err_message());
     sgc_err_clear();
     atomic_store(&s->is_ready, true);
     return NULL;
 }
 
-static void enter(sgc_save *s, phase next)
+static void enter(sgc_save *s, sgc_save_phase next)
 {
     sigset_t all, before;
     s->phase = next;
@@ -392,7 +233,7 @@ static void fail(sgc_save *s)
     if (s->is_published && s->nodes && rename(s->final, s->temporary) == 0) sgc_fsync_path(s->output_dir);
     if (s->has_directory && s->keeps) sgc_remove_tree(s->temporary);
     s->has_directory = false;
-    s->phase = PHASE_OVER;
+    s->phase = SGC_PHASE_OVER;
 }
 
 sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, bool in_background)
@@ -404,7 +245,7 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
     *s = (sgc_save){.group = job->group, .model = job->model, .rank = sgc_group_rank(job->group), .world_size = sgc_group_size(job->group),
                     .nodes = job->nodes, .spread = job->spread,
                     .state = *job->state, .info = *job->info, .block_size = job->block_size, .files = job->files, .n_parts = n_parts,
-                    .start_s = sgc_time_s(), .phase = PHASE_OVER, .in_background = in_background};
+                    .start_s = sgc_time_s(), .phase = SGC_PHASE_OVER, .in_background = in_background};
     s->keeps = s->nodes ? s->nodes->node_rank == 0 : s->rank == 0;
     if (s->rank == 0) sgc_ckpt_new_id(s->id);
     SGC_TRY(sgc_bcast_bytes(s->group, s->id, sizeof(s->id), 0));
@@ -423,7 +264,7 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
     SGC_AGREE(s->group);
     if (s->layout.leader == s->rank) st = sgc_room_reserve(s->shard, s->layout.n_bytes);
     SGC_AGREE(s->group);
-    enter(s, PHASE_WRITE);
+    enter(s, SGC_PHASE_WRITE);
 done:
     if (st != SGC_OK) {
         if (s) fail(s);
@@ -434,49 +275,27 @@ done:
 }
 
 bool sgc_save_is_ready(const sgc_save *s) { return atomic_load(&s->is_ready); }
-bool sgc_save_is_over(const sgc_save *s) { return s->phase == PHASE_OVER; }
+bool sgc_save_is_over(const sgc_save *s) { return s->phase == SGC_PHASE_OVER; }
 const char *sgc_save_path(const sgc_save *s) { return s->final; }
 double sgc_save_start_s(const sgc_save *s) { return s->start_s; }
-
-/* Hashes and lines of the manifest to rank 0. */
-static sgc_status gather(sgc_save *s)
-{
-    sgc_status st = SGC_OK;
-    sgc_str text = {0}, message = {0};
-    report r = {.n_file_bytes = s->layout.n_bytes};
-    put_data_lines(s, &text);
-    r.n_text_bytes = (int64_t)text.n;
-    for (int64_t k = 0; k < s->hashes.n_blocks; k++) r.n_hashes += s->hashes.owner[k] == SGC_BLOCK_OWN;
-    sgc_str_append(&message, &r, sizeof(r));
-    for (int64_t k = 0; k < s->hashes.n_blocks; k++) {
-        numbered_hash h = {.block = k, .hash = s->hashes.hash[k]};
-        if (s->hashes.owner[k] == SGC_BLOCK_OWN) sgc_str_append(&message, &h, sizeof(h));
-    }
-    sgc_str_append(&message, text.text, text.n);
-    SGC_TRY(sgc_gather_bytes(s->group, message.text, (int64_t)message.n, &s->lines, s->n_lines_of, 0));
-done:
-    sgc_str_free(&text);
-    sgc_str_free(&message);
-    return st;
-}
 
 sgc_status sgc_save_advance(sgc_save *s)
 {
     sgc_status st = SGC_OK;
-    if (s->phase == PHASE_OVER) return SGC_OK;
+    if (s->phase == SGC_PHASE_OVER) return SGC_OK;
     st = leave(s);
     SGC_AGREE(s->group);
-    if (s->phase == PHASE_WRITE) {
+    if (s->phase == SGC_PHASE_WRITE) {
         if (sgc_files_are_shared(s->files)) {
             st = sgc_shard_hash_mixed(&s->layout, s->shard, s->block_size, &s->hashes);
             SGC_AGREE(s->group);
         }
         if (s->nodes) SGC_TRY(spread(s));
-        SGC_TRY(gather(s));
-        if (s->nodes) SGC_TRY(share_composed(s));
-        enter(s, PHASE_PUBLISH);
+        SGC_TRY(sgc_save_gather(s));
+        if (s->nodes) SGC_TRY(sgc_save_compose_shared(s));
+        enter(s, SGC_PHASE_PUBLISH);
     } else {
-        s->phase = PHASE_OVER;
+        s->phase = SGC_PHASE_OVER;
         if (s->aside[0]) sgc_log_info("the checkpoint that was %s is kept as %s", s->final, s->aside);
     }
 done:
