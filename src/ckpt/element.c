@@ -1,18 +1,18 @@
 /* Element types of checkpoints and how they are rounded. */
 #include <string.h>
 
-#include "ckpt/dtype.h"
+#include "ckpt/element.h"
 
-static const struct { const char *name, *option; int bytes; } types[SGC_N_DTYPES] = {
-    [SGC_FLOAT32] = {"float32", "fp32", 4}, [SGC_BFLOAT16] = {"bfloat16", "bf16", 2}, [SGC_FLOAT16] = {"float16", "fp16", 2},
+static const struct { const char *name, *option; int bytes; } types[SGC_N_ELEMENTS] = {
+    [SGC_ELEMENT_FLOAT32] = {"float32", "fp32", 4}, [SGC_ELEMENT_BFLOAT16] = {"bfloat16", "bf16", 2}, [SGC_ELEMENT_FLOAT16] = {"float16", "fp16", 2},
 };
 
-const char *sgc_dtype_name(sgc_dtype type) { return types[type].name; }
-int sgc_dtype_bytes(sgc_dtype type) { return types[type].bytes; }
+const char *sgc_element_name(sgc_element type) { return types[type].name; }
+int sgc_element_bytes(sgc_element type) { return types[type].bytes; }
 
-bool sgc_dtype_find(const char *name, sgc_dtype *type)
+bool sgc_element_find(const char *name, sgc_element *type)
 {
-    for (int t = 0; t < SGC_N_DTYPES; t++)
+    for (int t = 0; t < SGC_N_ELEMENTS; t++)
         if (strcmp(name, types[t].name) == 0 || strcmp(name, types[t].option) == 0) {
             *type = t;
             return true;
@@ -60,28 +60,28 @@ static float from_float16(uint16_t half)
     return float_of(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-void sgc_dtype_pack(sgc_dtype type, const float *values, int64_t n, void *bytes)
+void sgc_element_pack(sgc_element type, const float *values, int64_t n, void *bytes)
 {
-    if (type == SGC_FLOAT32) {
+    if (type == SGC_ELEMENT_FLOAT32) {
         memmove(bytes, values, (size_t)n * sizeof(*values));
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        uint16_t half = type == SGC_BFLOAT16 ? to_bfloat16(values[i]) : to_float16(values[i]);
+        uint16_t half = type == SGC_ELEMENT_BFLOAT16 ? to_bfloat16(values[i]) : to_float16(values[i]);
         memcpy((char *)bytes + 2 * i, &half, sizeof(half));
     }
 }
 
-void sgc_dtype_unpack(sgc_dtype type, const void *bytes, int64_t n, float *values)
+void sgc_element_unpack(sgc_element type, const void *bytes, int64_t n, float *values)
 {
-    if (type == SGC_FLOAT32) {
+    if (type == SGC_ELEMENT_FLOAT32) {
         memmove(values, bytes, (size_t)n * sizeof(*values));
         return;
     }
     for (int64_t i = 0; i < n; i++) {
         uint16_t half;
         memcpy(&half, (const char *)bytes + 2 * i, sizeof(half));
-        float x = type == SGC_BFLOAT16 ? float_of((uint32_t)half << 16) : from_float16(half);
+        float x = type == SGC_ELEMENT_BFLOAT16 ? float_of((uint32_t)half << 16) : from_float16(half);
         memcpy(values + i, &x, sizeof(x));
     }
 }
