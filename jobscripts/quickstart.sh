@@ -1,7 +1,7 @@
 #!/bin/bash
 # From a fresh clone on Debian 12 to a trained model: installs what is missing, builds, trains a small GPT-2 on the King James
 # Bible on 2 ranks, stops it halfway, resumes it on 4 ranks with another ZeRO stage, evaluates, shows what is in the checkpoint,
-# and has it write. About 3 minutes of training on 2 cores. A second run installs and builds nothing, and trains anew.
+# and has it write. About 2 minutes of training on 2 cores. A second run installs and builds nothing, and trains anew.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobscripts/one-node.sh
@@ -14,9 +14,18 @@ launcher=
 trap '[ -z "$launcher" ] || kill "$launcher" 2>/dev/null || true' EXIT
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-# say COMMAND...: what is typed to get the output that follows.
-say() { printf '\033[36m$ %s\033[0m\n' "$*"; }
-typed() { say "$@"; "$@"; }
+# say COMMAND: what is typed to get the output that follows.
+say() { printf '\033[36m$ %s\033[0m\n' "$1"; }
+# typed COMMAND...: shows it as it is typed, then runs it.
+typed() {
+    local word line=
+    for word in "$@"; do
+        case $word in *' '*) word="\"$word\"" ;; esac
+        line="$line${line:+ }$word"
+    done
+    say "$line"
+    "$@"
+}
 
 title "Packages and build"
 jobscripts/install-deps.sh bible-kjv
@@ -37,7 +46,7 @@ head -n 2 data/kjv.txt
 
 title "Training on 2 ranks, ZeRO stage 2; halfway, a signal"
 n_steps=$(sed -n 's/^ *max_steps = \([0-9]*\).*/\1/p' conf/quickstart.cfg)
-half=$((n_steps / 2))
+stop_at=$((n_steps * 11 / 20))
 say "mpirun -n 2 $stagecoach train conf/quickstart.cfg --overwrite_output_dir"
 rm -f $run/metrics.jsonl
 SECONDS=0
@@ -47,7 +56,7 @@ launcher=$!
 last_step() { sed -n 's/.*"step": *\([0-9]*\).*/\1/p' $run/metrics.jsonl 2>/dev/null | tail -n 1; }
 while kill -0 $launcher 2>/dev/null; do
     step=$(last_step)
-    if [ "${step:-0}" -ge $half ]; then
+    if [ "${step:-0}" -ge $stop_at ]; then
         say "kill -USR1 $launcher        # mpirun passes it on: the ranks finish the update, save, and exit with 75"
         kill -USR1 $launcher
         break
@@ -68,8 +77,8 @@ typed mpirun -n 4 $stagecoach train conf/quickstart.cfg --zero.stage 3 --resume_
 echo "training took $SECONDS s in all"
 last=$run/checkpoint-$n_steps
 
-title "Evaluation"
-typed mpirun -n 2 $stagecoach eval conf/quickstart.cfg --resume_from_checkpoint "$last"
+title "Evaluation over the whole validation part"
+typed mpirun -n 2 $stagecoach eval conf/quickstart.cfg --data.max_eval_samples 0 --resume_from_checkpoint "$last"
 
 title "The loss curve"
 typed jobscripts/plot-loss.sh $run
@@ -80,15 +89,15 @@ echo "Every tensor is whole in checkpoint.h5, for whatever reads HDF5:"
 typed h5dump -d /model/h.0.attn.c_attn.weight -s 0,0 -c 2,6 "$last/checkpoint.h5"
 
 title "What it writes"
-typed $stagecoach generate "$last" --prompt "In the beginning" --max_new_tokens 300 --temperature 0.8 --top_k 40 --seed 1
+typed $stagecoach generate "$last" --prompt "In the beginning" --max_new_tokens 300 --temperature 0.7 --top_k 40 --seed 2
 echo
 
 title "What to type next"
 cat <<END
-. jobscripts/one-node.sh                                            # Open MPI's settings for one machine
+. jobscripts/one-node.sh            # Open MPI's settings for one machine
 mpirun -n 4 $stagecoach train conf/quickstart.cfg --zero.stage 3 --max_steps $((n_steps * 2)) --resume_from_checkpoint latest
 $stagecoach generate $last --prompt "And the king said" --max_new_tokens 200 --temperature 0.8
 mpirun -n 2 $stagecoach train conf/quickstart.cfg --data.train_file YOUR.txt --output_dir runs/yours
-$stagecoach train --help                                         # every setting
-sbatch jobscripts/train.sbatch conf/gpt2-small.cfg                  # on a Slurm cluster
+$stagecoach train --help training   # every setting of a group
+sbatch jobscripts/train.sbatch conf/gpt2-small.cfg    # on a Slurm cluster
 END

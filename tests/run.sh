@@ -88,6 +88,10 @@ packages="strace valgrind python3-h5py"
 [ $STAGECOACH_TEST_ALL = 0 ] || packages="$packages libopenblas-dev clang-14 libomp-14-dev"
 # shellcheck disable=SC2086  # a list of words
 step "Packages" jobscripts/install-deps.sh $packages
+# Debian's h5py belongs to its own Python, which may not be the first in PATH.
+if [ -z "${PYTHON:-}" ] && ! python3 -c 'import h5py' 2>/dev/null && [ -x /usr/bin/python3 ]; then
+    export PYTHON=/usr/bin/python3
+fi
 step "Configuring in build/" configured "$build"
 step "Compiling in build/" make -C "$build" -j2 all
 step "Compiling the tests" make -C "$build" -j2 test-programs

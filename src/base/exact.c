@@ -34,14 +34,6 @@ void sgc_exact_add(sgc_exact *a, double x)
     limb[2] += (high ^ minus) - minus;
 }
 
-void sgc_exact_merge(sgc_exact *a, const sgc_exact *b)
-{
-    for (int i = 0; i < SGC_EXACT_N_LIMBS; i++) a->limb[i] += b->limb[i];
-    a->n_nan += b->n_nan;
-    a->n_pos_inf += b->n_pos_inf;
-    a->n_neg_inf += b->n_neg_inf;
-}
-
 void sgc_exact_normalize(sgc_exact *a)
 {
     int64_t carry = 0;

@@ -18,7 +18,6 @@ typedef struct sgc_exact { int64_t limb[SGC_EXACT_N_LIMBS]; int64_t n_nan, n_pos
 
 void sgc_exact_zero(sgc_exact *a);
 void sgc_exact_add(sgc_exact *a, double x);
-void sgc_exact_merge(sgc_exact *a, const sgc_exact *b);
 void sgc_exact_normalize(sgc_exact *a); /* carries: all limbs but the highest in [0, 2^32) */
 double sgc_exact_value(const sgc_exact *a); /* the sum, rounded once, to nearest even */
 

@@ -38,6 +38,7 @@ typedef struct sgc_ckpt_info { /* root attributes */
     char id[SGC_ID_CHARS + 1], run_id[SGC_ID_CHARS + 1];
     int64_t step;
     int world_size, stage;
+    int bf16;                 /* trained in mixed precision; what is stored are the fp32 master weights */
     int64_t global_batch;     /* B * G * W in samples                                             */
     char date[32], host[64], dtype[16], isa[16], version[32];
     double loss, eval_loss;   /* NaN: none                                                        */
@@ -46,7 +47,7 @@ typedef struct sgc_ckpt_info { /* root attributes */
 } sgc_ckpt_info;
 
 /* How the fields of the two structs are stored, by name. */
-typedef enum sgc_field_type { SGC_FIELD_INT64, SGC_FIELD_INT, SGC_FIELD_DOUBLE, SGC_FIELD_TEXT } sgc_field_type;
+typedef enum sgc_field_type { SGC_FIELD_INT64, SGC_FIELD_INT, SGC_FIELD_FLAG /* an int that older files do not have: 0 */, SGC_FIELD_DOUBLE, SGC_FIELD_TEXT } sgc_field_type;
 typedef struct sgc_ckpt_field { const char *name; sgc_field_type type; size_t offset, bytes; } sgc_ckpt_field;
 extern const sgc_ckpt_field sgc_ckpt_state_fields[], sgc_ckpt_info_fields[]; /* end with the name NULL */
 
@@ -109,7 +110,6 @@ sgc_status sgc_ckpt_open(sgc_ckpt **c, const char *path, sgc_group *group);
 void sgc_ckpt_close(sgc_ckpt *c);
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
-const char *sgc_ckpt_config_text(const sgc_ckpt *c);
 sgc_element sgc_ckpt_element(const sgc_ckpt *c);
 bool sgc_ckpt_has_slot(const sgc_ckpt *c, sgc_slot slot);
 int64_t sgc_ckpt_bytes(const sgc_ckpt *c);           /* of all files */

@@ -32,7 +32,7 @@ struct sgc_ckpt {
     size_t n_manifest_bytes;
     sgc_ckpt_info info;
     sgc_run_state state;
-    char *config_text;        /* owned */
+    char *config_text;        /* owned: on the rank that opened the files, NULL on the others */
     int fd, open_file;        /* the one shard file that is open, -1: none */
     char *block;              /* owned: manifest.block_size bytes, once something is read */
     int block_file;           /* what block holds, -1: nothing */

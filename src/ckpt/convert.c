@@ -163,7 +163,7 @@ static sgc_status publish_local(conversion *c, const char *shard_lines, size_t n
 {
     sgc_status st = SGC_OK;
     char path[SGC_PATH_MAX], *index = NULL;
-    const char *settings = sgc_ckpt_config_text(c->from.ckpt);
+    const char *settings = c->from.ckpt->config_text;
     size_t n_index;
     sgc_str manifest = {0};
     int n_files = c->files->n_files;

@@ -24,7 +24,7 @@ _Static_assert(N_STATE_FIELDS * 8 == sizeof(sgc_run_state), "every field of the 
 
 const sgc_ckpt_field sgc_ckpt_info_fields[] = {
 #define INFO(type, name) FIELD(type, sgc_ckpt_info, name)
-    INFO(SGC_FIELD_TEXT, id), INFO(SGC_FIELD_TEXT, run_id), INFO(SGC_FIELD_INT64, step), INFO(SGC_FIELD_INT, world_size), INFO(SGC_FIELD_INT, stage),
+    INFO(SGC_FIELD_TEXT, id), INFO(SGC_FIELD_TEXT, run_id), INFO(SGC_FIELD_INT64, step), INFO(SGC_FIELD_INT, world_size), INFO(SGC_FIELD_INT, stage), INFO(SGC_FIELD_FLAG, bf16),
     INFO(SGC_FIELD_INT64, global_batch), INFO(SGC_FIELD_TEXT, date), INFO(SGC_FIELD_TEXT, host), INFO(SGC_FIELD_TEXT, dtype), INFO(SGC_FIELD_TEXT, isa),
     INFO(SGC_FIELD_TEXT, version), INFO(SGC_FIELD_DOUBLE, loss), INFO(SGC_FIELD_DOUBLE, eval_loss), INFO(SGC_FIELD_DOUBLE, save_s),
     INFO(SGC_FIELD_INT64, n_parameters), {0},
@@ -136,7 +136,8 @@ static sgc_status write_info(hid_t file, const sgc_ckpt_info *info)
         const void *value = (const char *)info + f->offset;
         switch (f->type) {
         case SGC_FIELD_INT64: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int64_t *)value)); break;
-        case SGC_FIELD_INT: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
+        case SGC_FIELD_INT:
+        case SGC_FIELD_FLAG: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
         case SGC_FIELD_DOUBLE: SGC_TRY(sgc_h5_attr_double(file, f->name, *(const double *)value)); break;
         case SGC_FIELD_TEXT: SGC_TRY(sgc_h5_attr_text(file, f->name, value)); break;
         }
@@ -208,10 +209,14 @@ static sgc_status read_info(hid_t file, sgc_ckpt_info *info)
     sgc_status st = SGC_OK;
     for (const sgc_ckpt_field *f = sgc_ckpt_info_fields; f->name; f++) {
         void *value = (char *)info + f->offset;
-        int64_t number;
+        int64_t number = 0;
         switch (f->type) {
         case SGC_FIELD_INT64: SGC_TRY(sgc_h5_get_int(file, f->name, value)); break;
         case SGC_FIELD_INT: SGC_TRY(sgc_h5_get_int(file, f->name, &number)); *(int *)value = (int)number; break;
+        case SGC_FIELD_FLAG:
+            if (H5Aexists(file, f->name) > 0) SGC_TRY(sgc_h5_get_int(file, f->name, &number));
+            *(int *)value = (int)number;
+            break;
         case SGC_FIELD_DOUBLE: SGC_TRY(sgc_h5_get_double(file, f->name, value)); break;
         case SGC_FIELD_TEXT: SGC_TRY(sgc_h5_get_text(file, f->name, value, f->bytes)); break;
         }

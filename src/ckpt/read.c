@@ -105,18 +105,16 @@ done:
     return st;
 }
 
-/* What rank 0 sends: this, then the manifest, then the configuration, without NULs at their ends. */
-typedef struct package { sgc_ckpt_info info; sgc_run_state state; int64_t n_manifest_bytes, n_config_bytes; } package;
+/* What rank 0 sends: this, then the manifest, without a NUL at its end. */
+typedef struct package { sgc_ckpt_info info; sgc_run_state state; int64_t n_manifest_bytes; } package;
 
 static sgc_status pack(const sgc_ckpt *c, char **bytes, int64_t *n_bytes)
 {
-    package p = {.info = c->info, .state = c->state, .n_manifest_bytes = (int64_t)c->n_manifest_bytes,
-                 .n_config_bytes = (int64_t)strlen(c->config_text)};
-    *n_bytes = (int64_t)sizeof(p) + p.n_manifest_bytes + p.n_config_bytes;
+    package p = {.info = c->info, .state = c->state, .n_manifest_bytes = (int64_t)c->n_manifest_bytes};
+    *n_bytes = (int64_t)sizeof(p) + p.n_manifest_bytes;
     if (!(*bytes = malloc((size_t)*n_bytes))) return sgc_err(SGC_ENOMEM, "no memory to send the manifest of %s", c->path);
     memcpy(*bytes, &p, sizeof(p));
     memcpy(*bytes + sizeof(p), c->manifest_text, c->n_manifest_bytes);
-    memcpy(*bytes + sizeof(p) + c->n_manifest_bytes, c->config_text, (size_t)p.n_config_bytes);
     return SGC_OK;
 }
 
@@ -127,8 +125,6 @@ static sgc_status unpack(sgc_ckpt *c, const char *bytes)
     bytes += sizeof(p);
     c->info = p.info;
     c->state = p.state;
-    if (!(c->config_text = strndup(bytes + p.n_manifest_bytes, (size_t)p.n_config_bytes)))
-        return sgc_err(SGC_ENOMEM, "no memory for the configuration in %s", c->path);
     return sgc_manifest_parse(&c->manifest, bytes, (size_t)p.n_manifest_bytes, c->path);
 }
 
@@ -172,7 +168,6 @@ void sgc_ckpt_close(sgc_ckpt *c)
 
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c) { return &c->info; }
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c) { return &c->state; }
-const char *sgc_ckpt_config_text(const sgc_ckpt *c) { return c->config_text; }
 
 sgc_element sgc_ckpt_element(const sgc_ckpt *c) { return c->manifest.dtype; }
 

@@ -15,7 +15,8 @@ json_t *sgc_cli_field(const sgc_ckpt_field *f, const void *s)
     const void *value = (const char *)s + f->offset;
     switch (f->type) {
     case SGC_FIELD_INT64: return json_integer(*(const int64_t *)value);
-    case SGC_FIELD_INT: return json_integer(*(const int *)value);
+    case SGC_FIELD_INT:
+    case SGC_FIELD_FLAG: return json_integer(*(const int *)value);
     case SGC_FIELD_DOUBLE: return sgc_cli_number(*(const double *)value);
     case SGC_FIELD_TEXT: break;
     }
@@ -28,7 +29,8 @@ void sgc_cli_field_text(const sgc_ckpt_field *f, const void *s, char text[128])
     const void *value = (const char *)s + f->offset;
     switch (f->type) {
     case SGC_FIELD_INT64: snprintf(text, 128, "%" PRId64, *(const int64_t *)value); break;
-    case SGC_FIELD_INT: snprintf(text, 128, "%d", *(const int *)value); break;
+    case SGC_FIELD_INT:
+    case SGC_FIELD_FLAG: snprintf(text, 128, "%d", *(const int *)value); break;
     case SGC_FIELD_DOUBLE: snprintf(text, 128, "%.9g", *(const double *)value); break;
     case SGC_FIELD_TEXT: snprintf(text, 128, "%.127s", (const char *)value); break;
     }

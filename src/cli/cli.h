@@ -22,4 +22,8 @@ sgc_status sgc_cli_train_help(const char *group);
 sgc_status sgc_cli_eval_help(const char *group);
 sgc_status sgc_cli_generate_help(const char *group);
 
+/* For commands with a table of getopt_long: SGC_ECONFIG names the option nearest to what was typed. */
+struct option;
+sgc_status sgc_cli_unknown_option(const char *command, const struct option *options, const char *argument);
+
 #endif

@@ -1,7 +1,6 @@
 /* stagecoach generate: continue a text. */
 #include <errno.h>
 #include <getopt.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,22 +56,6 @@ static sgc_status parse_float(const char *name, const char *text, double min, do
     return SGC_OK;
 }
 
-static sgc_status unknown_option(const char *argument)
-{
-    char name[64];
-    const char *nearest = NULL;
-    int distance = 4;
-    snprintf(name, sizeof(name), "%.*s", (int)strcspn(argument, "="), argument);
-    for (const struct option *o = options; o->name; o++) {
-        char full[64];
-        snprintf(full, sizeof(full), "--%s", o->name);
-        int d = sgc_edit_distance(name, full);
-        if (d < distance) distance = d, nearest = o->name;
-    }
-    if (nearest) return sgc_err(SGC_ECONFIG, "generate has no option %s; did you mean --%s?", name, nearest);
-    return sgc_err(SGC_ECONFIG, "generate has no option %s; stagecoach generate --help lists them", name);
-}
-
 typedef struct request {
     const char *checkpoint, *prompt, *prompt_file;
     sgc_generate_options o;
@@ -98,7 +81,7 @@ static sgc_status parse(request *r, int argc, char **argv)
         case 'e': SGC_TRY(parse_int(name, optarg, 0, INT32_MAX, &r->o.eos_token_id)); break;
         case 's': SGC_TRY(parse_int(name, optarg, 0, INT64_MAX, &seed)); break;
         case ':': return sgc_err(SGC_ECONFIG, "%s needs a value; see stagecoach generate --help", argv[optind - 1]);
-        default: return unknown_option(argv[optind - 1]);
+        default: return sgc_cli_unknown_option("generate", options, argv[optind - 1]);
         }
     }
     r->o.seed = (uint64_t)seed;

@@ -1,4 +1,5 @@
 /* stagecoach COMMAND ... */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -91,9 +92,8 @@ static const char *const *find_help(int argc, char **argv)
     return NULL;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    sgc_time_since_start_s(); /* the first call fixes the start where /proc does not tell it */
     if (argc < 2) {
         print_help(stderr);
         return SGC_EXIT_USAGE;
@@ -122,4 +122,16 @@ int main(int argc, char **argv)
         return exit_status(st, SGC_COMPLETED);
     }
     return unknown_command(name);
+}
+
+int main(int argc, char **argv)
+{
+    sgc_time_since_start_s(); /* the first call fixes the start where /proc does not tell it */
+    int status = run(argc, argv);
+    /* A table that did not reach its file is no success. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == SGC_EXIT_OK) {
+        fprintf(stderr, "stagecoach: error: standard output cannot be written: %s\n", strerror(errno));
+        status = SGC_EXIT_ERROR;
+    }
+    return status;
 }

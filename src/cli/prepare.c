@@ -37,22 +37,6 @@ static sgc_status unknown_tokenizer(const char *name)
     return st;
 }
 
-static sgc_status unknown_option(const char *argument)
-{
-    char name[64];
-    const char *nearest = NULL;
-    int distance = 4;
-    snprintf(name, sizeof(name), "%.*s", (int)strcspn(argument, "="), argument);
-    for (const struct option *o = options; o->name; o++) {
-        char full[64];
-        snprintf(full, sizeof(full), "--%s", o->name);
-        int d = sgc_edit_distance(name, full);
-        if (d < distance) distance = d, nearest = o->name;
-    }
-    if (nearest) return sgc_err(SGC_ECONFIG, "prepare has no option %s; did you mean --%s?", name, nearest);
-    return sgc_err(SGC_ECONFIG, "prepare has no option %s; stagecoach prepare --help lists them", name);
-}
-
 typedef struct request {
     const sgc_tokenizer *tokenizer;
     const char *output;
@@ -83,7 +67,7 @@ static sgc_status parse(request *r, int argc, char **argv)
         case ':':
             return sgc_err(SGC_ECONFIG, "%s needs a value; see stagecoach prepare --help", argv[optind - 1]);
         default:
-            return unknown_option(optopt && strncmp(argv[optind - 1], "--", 2) != 0 ? letter : argv[optind - 1]);
+            return sgc_cli_unknown_option("prepare", options, optopt && strncmp(argv[optind - 1], "--", 2) != 0 ? letter : argv[optind - 1]);
         }
     }
     r->n_files = argc - optind;

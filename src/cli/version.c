@@ -68,7 +68,7 @@ void sgc_print_version(FILE *out)
 #ifdef HAVE_OPENBLAS_GET_CONFIG
     row(out, "CBLAS", OPENBLAS_VERSION, openblas_get_config());
 #else
-    row(out, "CBLAS", "(the library does not tell)", not_told);
+    row(out, "CBLAS", not_told, not_told);
 #endif
 #endif
     snprintf(compiled, sizeof compiled, "%d.%d.%d", LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);

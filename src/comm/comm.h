@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/exact.h"
 #include "base/status.h"
 
@@ -41,19 +42,20 @@ const char *sgc_collective_name(sgc_collective c); /* "all_gather", ... as in ru
  * same order; each is asynchronous: buffers are lent until the wait. An error (SGC_ECOMM, SGC_ENOMEM) is fatal for the job. */
 typedef struct sgc_comm_ops {
     const char *name;
-    /* full [size * n_shard]: rank r's part is at r * n_shard; this rank's part is read from there, the others are written. */
-    sgc_status (*all_gather)(sgc_group *g, float *full, int64_t n_shard, sgc_request **request);
+    /* full [size * n_shard] of type: rank r's part is at r * n_shard; this rank's part is read from there, the others are written. */
+    sgc_status (*all_gather)(sgc_group *g, sgc_dtype type, void *full, int64_t n_shard, sgc_request **request);
     /* shard[i] = sum over ranks of full[rank * n_shard + i], added along one neighbour-first binary tree over ranks:
-     * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. shard may be this
-     * rank's part of full. full is unchanged otherwise. The sum is made in the wait. */
-    sgc_status (*reduce_scatter)(sgc_group *g, float *full, float *shard, float *scratch, int64_t n_shard, sgc_request **request);
+     * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. full and
+     * scratch are of type SGC_F32 or SGC_BF16, sums are made in float. shard may be this rank's part of a full of floats. full is
+     * unchanged otherwise. The sum is made in the wait, or in progress. */
+    sgc_status (*reduce_scatter)(sgc_group *g, sgc_dtype type, void *full, float *shard, void *scratch, int64_t n_shard, sgc_request **request);
     /* full [size * n_shard] becomes the sum over ranks, added as in reduce_scatter. scratch: [(size - 1) * n_shard]. */
     sgc_status (*all_reduce)(sgc_group *g, float *full, float *scratch, int64_t n_shard, sgc_request **request);
-    sgc_status (*broadcast)(sgc_group *g, float *data, int64_t n, int root, sgc_request **request);
+    sgc_status (*broadcast)(sgc_group *g, sgc_dtype type, void *data, int64_t n, int root, sgc_request **request);
     /* Finish one collective and free the request; *request becomes NULL. NULL is allowed. */
     sgc_status (*wait)(sgc_request **request);
-    /* Let messages move without waiting; NULL where the backend does that by itself. */
-    void (*progress)(sgc_group *g);
+    /* Let messages move without waiting; false: none were under way. NULL where the backend does that by itself. */
+    bool (*progress)(sgc_group *g);
 } sgc_comm_ops;
 
 extern const sgc_comm_ops sgc_comm_mpi;
@@ -66,6 +68,8 @@ void sgc_group_free(sgc_group *g);
 
 /* dst[i] = tree sum over the n_src buffers (see reduce_scatter); sources are overwritten. dst may be any of them. Local. */
 void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n);
+/* The same sum of bf16 numbers, added as floats; sources are kept. */
+void sgc_tree_sum_bf16(float *dst, const sgc_bf16 *const *src, int n_src, int64_t n);
 
 /* Small blocking collectives of set-up, control and checkpoints; on the null backend they act as for one rank. */
 sgc_status sgc_sum_int64(sgc_group *g, int64_t *x, int n);  /* in place */

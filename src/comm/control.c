@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "comm/comm_impl.h"
 
 static bool is_alone(const sgc_group *g) { return g->is_null || g->size == 1; }
@@ -11,7 +12,9 @@ static sgc_status all_reduce(sgc_group *g, void *x, int n, MPI_Datatype type, MP
     sgc_status st = SGC_OK;
     sgc_group_count_call(g, SGC_CONTROL);
     if (is_alone(g)) return SGC_OK;
+    double start_s = sgc_trace_now();
     SGC_MPI(MPI_Allreduce(MPI_IN_PLACE, x, n, type, op, g->control));
+    sgc_trace_wait("control", start_s);
     sgc_group_count(g, SGC_CONTROL, 0, 8 * (int64_t)n); /* what is handed to MPI: who sends how much inside is its affair */
 done:
     return st;

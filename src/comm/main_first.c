@@ -14,14 +14,15 @@ sgc_status sgc_barrier_quiet(sgc_group *g, double interval_s, bool is_speaker, c
     MPI_Request request;
     int is_done = 0;
     double start_s = sgc_time_s(), said_s = start_s;
-    long pause_ns = 1000000;
     SGC_MPI(MPI_Ibarrier(g->control, &request));
     for (;;) {
         SGC_MPI(MPI_Test(&request, &is_done, MPI_STATUS_IGNORE));
         if (is_done) break;
-        nanosleep(&(struct timespec){.tv_nsec = pause_ns}, NULL);
-        if (pause_ns < 50000000) pause_ns = pause_ns < 25000000 ? 2 * pause_ns : 50000000;
-        double now_s = sgc_time_s();
+        /* A barrier takes several messages one after the other, each noticed at the next test: the pause is a small part of what was waited. */
+        double now_s = sgc_time_s(), pause_s = (now_s - start_s) / 16;
+        pause_s = pause_s < 1e-4 ? 1e-4 : pause_s > 0.05 ? 0.05 : pause_s;
+        nanosleep(&(struct timespec){.tv_nsec = (long)(1e9 * pause_s)}, NULL);
+        now_s = sgc_time_s();
         if (is_speaker && interval_s > 0.0 && now_s - said_s >= interval_s) {
             said_s = now_s;
             /* Printed at once: the main process, which prints the lines of replicas, is the one that is waited for. */

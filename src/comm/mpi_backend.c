@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
+
 #include "comm/comm_impl.h"
 
 int64_t sgc_comm_piece = (int64_t)1 << 28; /* 1 GiB */
@@ -19,14 +21,18 @@ struct sgc_request {
     sgc_status (*next)(sgc_request *r);
     sgc_request *next_active;
 
-    float *full, *shard, *scratch; /* borrowed */
+    sgc_dtype type;                /* of full and scratch */
+    char *full, *scratch;          /* borrowed */
+    float *shard;                  /* borrowed */
     int64_t n;                     /* elements of a shard; of the whole buffer for a broadcast */
     int tag, second_tag, root;
+    bool is_done;                  /* seen by progress: the wait has nothing left to do */
+    double start_s, end_s;         /* while a trace is on: posted, and seen to have ended (0: not yet) */
 };
 
 static int64_t n_pieces(int64_t n) { return (n + sgc_comm_piece - 1) / sgc_comm_piece; }
 
-static sgc_status open_request(sgc_request **request, sgc_group *g, sgc_collective kind, int64_t n_messages)
+static sgc_status open_request(sgc_request **request, sgc_group *g, sgc_collective kind, sgc_dtype type, int64_t n_messages)
 {
     *request = NULL;
     sgc_request *r = calloc(1, sizeof(*r));
@@ -36,7 +42,8 @@ static sgc_status open_request(sgc_request **request, sgc_group *g, sgc_collecti
         free(messages);
         return sgc_err(SGC_ENOMEM, "no memory for the %lld messages of %s", (long long)n_messages, sgc_collective_name(kind));
     }
-    *r = (sgc_request){.group = g, .kind = kind, .messages = messages, .capacity = (int)n_messages, .tag = sgc_group_take_tag(g)};
+    *r = (sgc_request){.group = g, .kind = kind, .type = type, .messages = messages, .capacity = (int)n_messages, .tag = sgc_group_take_tag(g)};
+    r->start_s = sgc_trace_now();
     r->next_active = g->active;
     g->active = r;
     sgc_group_count_call(g, kind);
@@ -53,24 +60,27 @@ static void close_request(sgc_request *r)
     free(r);
 }
 
-static sgc_status post_send(sgc_request *r, const float *data, int64_t n, int peer, int tag)
+static MPI_Datatype mpi_type(sgc_dtype type) { return type == SGC_BF16 ? MPI_UINT16_T : MPI_FLOAT; }
+static int64_t bytes_of(const sgc_request *r, int64_t n) { return n * (int64_t)sgc_dtype_bytes(r->type); }
+
+static sgc_status post_send(sgc_request *r, const char *data, int64_t n, int peer, int tag)
 {
     for (int64_t i = 0; i < n; i += sgc_comm_piece) {
         int m = (int)(n - i < sgc_comm_piece ? n - i : sgc_comm_piece);
-        int rc = MPI_Isend(data + i, m, MPI_FLOAT, peer, tag, r->group->data, &r->messages[r->n_messages]);
+        int rc = MPI_Isend(data + bytes_of(r, i), m, mpi_type(r->type), peer, tag, r->group->data, &r->messages[r->n_messages]);
         if (rc != MPI_SUCCESS) return sgc_mpi_check(rc, "MPI_Isend");
         r->n_messages++;
-        sgc_group_count(r->group, r->kind, m, (int64_t)sizeof(float) * m);
+        sgc_group_count(r->group, r->kind, m, bytes_of(r, m));
     }
     return SGC_OK;
 }
 
 /* Pieces of one peer and tag arrive in the order of the sends: MPI does not let them overtake each other. */
-static sgc_status post_receive(sgc_request *r, float *data, int64_t n, int peer, int tag)
+static sgc_status post_receive(sgc_request *r, char *data, int64_t n, int peer, int tag)
 {
     for (int64_t i = 0; i < n; i += sgc_comm_piece) {
         int m = (int)(n - i < sgc_comm_piece ? n - i : sgc_comm_piece);
-        int rc = MPI_Irecv(data + i, m, MPI_FLOAT, peer, tag, r->group->data, &r->messages[r->n_messages]);
+        int rc = MPI_Irecv(data + bytes_of(r, i), m, mpi_type(r->type), peer, tag, r->group->data, &r->messages[r->n_messages]);
         if (rc != MPI_SUCCESS) return sgc_mpi_check(rc, "MPI_Irecv");
         r->n_messages++;
     }
@@ -85,17 +95,17 @@ static sgc_status post_all_gather(sgc_request *r, int tag)
     int rank = r->group->rank, size = r->group->size;
     for (int k = 1; k < size; k++) {
         int peer = (rank - k + size) % size;
-        SGC_TRY(post_receive(r, r->full + peer * r->n, r->n, peer, tag));
+        SGC_TRY(post_receive(r, r->full + bytes_of(r, peer * r->n), r->n, peer, tag));
     }
-    for (int k = 1; k < size; k++) SGC_TRY(post_send(r, r->full + rank * r->n, r->n, (rank + k) % size, tag));
+    for (int k = 1; k < size; k++) SGC_TRY(post_send(r, r->full + bytes_of(r, rank * r->n), r->n, (rank + k) % size, tag));
 done:
     return st;
 }
 
-static sgc_status all_gather(sgc_group *g, float *full, int64_t n_shard, sgc_request **request)
+static sgc_status all_gather(sgc_group *g, sgc_dtype type, void *full, int64_t n_shard, sgc_request **request)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(open_request(request, g, SGC_ALL_GATHER, 2 * (g->size - 1) * n_pieces(n_shard)));
+    SGC_TRY(open_request(request, g, SGC_ALL_GATHER, type, 2 * (g->size - 1) * n_pieces(n_shard)));
     (*request)->full = full;
     (*request)->n = n_shard;
     SGC_TRY(post_all_gather(*request, (*request)->tag));
@@ -104,7 +114,7 @@ done:
 }
 
 /* The part of rank `peer` as it lies in scratch. */
-static float *part_of(const sgc_request *r, int peer) { return r->scratch + (peer < r->group->rank ? peer : peer - 1) * r->n; }
+static char *part_of(const sgc_request *r, int peer) { return r->scratch + bytes_of(r, (peer < r->group->rank ? peer : peer - 1) * r->n); }
 
 static sgc_status post_reduce(sgc_request *r)
 {
@@ -116,7 +126,7 @@ static sgc_status post_reduce(sgc_request *r)
     }
     for (int k = 1; k < size; k++) {
         int peer = (rank + k) % size;
-        SGC_TRY(post_send(r, r->full + peer * r->n, r->n, peer, r->tag));
+        SGC_TRY(post_send(r, r->full + bytes_of(r, peer * r->n), r->n, peer, r->tag));
     }
 done:
     return st;
@@ -125,20 +135,25 @@ done:
 static sgc_status sum_parts(sgc_request *r)
 {
     int rank = r->group->rank, size = r->group->size;
-    float *own = r->full + rank * r->n;
-    if (r->shard != own) memcpy(r->shard, own, (size_t)r->n * sizeof(float)); /* the sum overwrites its sources */
-    float **parts = malloc((size_t)size * sizeof(*parts));
+    char *own = r->full + bytes_of(r, rank * r->n);
+    void **parts = malloc((size_t)size * sizeof(*parts));
     if (parts == NULL) return sgc_err(SGC_ENOMEM, "no memory for the sum over %d ranks", size);
-    for (int peer = 0; peer < size; peer++) parts[peer] = peer == rank ? r->shard : part_of(r, peer);
-    sgc_tree_sum(r->shard, parts, size, r->n);
+    for (int peer = 0; peer < size; peer++) parts[peer] = peer == rank ? own : part_of(r, peer);
+    if (r->type == SGC_BF16) {
+        sgc_tree_sum_bf16(r->shard, (const sgc_bf16 *const *)parts, size, r->n);
+    } else {
+        if ((char *)r->shard != own) memcpy(r->shard, own, (size_t)r->n * sizeof(float)); /* the sum overwrites its sources */
+        parts[rank] = r->shard;
+        sgc_tree_sum(r->shard, (float *const *)parts, size, r->n);
+    }
     free(parts);
     return SGC_OK;
 }
 
-static sgc_status reduce_scatter(sgc_group *g, float *full, float *shard, float *scratch, int64_t n_shard, sgc_request **request)
+static sgc_status reduce_scatter(sgc_group *g, sgc_dtype type, void *full, float *shard, void *scratch, int64_t n_shard, sgc_request **request)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(open_request(request, g, SGC_REDUCE_SCATTER, 2 * (g->size - 1) * n_pieces(n_shard)));
+    SGC_TRY(open_request(request, g, SGC_REDUCE_SCATTER, type, 2 * (g->size - 1) * n_pieces(n_shard)));
     sgc_request *r = *request;
     r->full = full, r->shard = shard, r->scratch = scratch, r->n = n_shard;
     r->next = sum_parts;
@@ -159,9 +174,9 @@ done:
 static sgc_status all_reduce(sgc_group *g, float *full, float *scratch, int64_t n_shard, sgc_request **request)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(open_request(request, g, SGC_ALL_REDUCE, 2 * (g->size - 1) * n_pieces(n_shard)));
+    SGC_TRY(open_request(request, g, SGC_ALL_REDUCE, SGC_F32, 2 * (g->size - 1) * n_pieces(n_shard)));
     sgc_request *r = *request;
-    r->full = full, r->shard = full + g->rank * n_shard, r->scratch = scratch, r->n = n_shard;
+    r->full = (char *)full, r->shard = full + g->rank * n_shard, r->scratch = (char *)scratch, r->n = n_shard;
     r->second_tag = sgc_group_take_tag(g);
     r->next = sum_and_gather;
     SGC_TRY(post_reduce(r));
@@ -179,12 +194,12 @@ done:
     return st;
 }
 
-static sgc_status broadcast(sgc_group *g, float *data, int64_t n, int root, sgc_request **request)
+static sgc_status broadcast(sgc_group *g, sgc_dtype type, void *data, int64_t n, int root, sgc_request **request)
 {
     sgc_status st = SGC_OK;
     int parent, children[32];
     int n_children = sgc_broadcast_tree(g->rank, g->size, root, &parent, children);
-    SGC_TRY(open_request(request, g, SGC_BROADCAST, (n_children > 0 ? n_children : 1) * n_pieces(n)));
+    SGC_TRY(open_request(request, g, SGC_BROADCAST, type, (n_children > 0 ? n_children : 1) * n_pieces(n)));
     sgc_request *r = *request;
     r->full = data, r->n = n, r->root = root;
     if (parent < 0) {
@@ -205,31 +220,49 @@ static sgc_status step(sgc_request *r)
     return next(r);
 }
 
+/* What waited, and how long the messages were under way. */
+static void record(const sgc_request *r, double wait_s)
+{
+    const char *name = sgc_collective_name(r->kind);
+    sgc_trace_wait(name, wait_s);
+    if (r->start_s > 0) /* not before the trace began */
+        sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_TRAVEL, .name = name, .start_s = r->start_s, .end_s = r->end_s > 0 ? r->end_s : sgc_time_s()});
+}
+
 static sgc_status wait_for(sgc_request **request)
 {
     sgc_request *r = *request;
     if (r == NULL) return SGC_OK;
     sgc_status st = r->st;
+    double start_s = sgc_trace_now();
     while (st == SGC_OK) {
         SGC_MPI(MPI_Waitall(r->n_messages, r->messages, MPI_STATUSES_IGNORE));
         if (r->next == NULL) break;
         SGC_TRY(step(r));
     }
 done:
+    if (sgc_trace_is_on) record(r, start_s);
     close_request(r);
     *request = NULL;
     return st;
 }
 
 /* MPI moves messages only inside its calls. */
-static void progress(sgc_group *g)
+static bool progress(sgc_group *g)
 {
+    bool any = false;
     for (sgc_request *r = g->active; r != NULL; r = r->next_active) {
-        int is_done;
-        if (r->st != SGC_OK) continue;
-        r->st = sgc_mpi_check(MPI_Testall(r->n_messages, r->messages, &is_done, MPI_STATUSES_IGNORE), "MPI_Testall");
-        if (r->st == SGC_OK && is_done && r->next != NULL) r->st = step(r);
+        int has_arrived;
+        if (r->st != SGC_OK || r->is_done) continue;
+        any = true;
+        r->st = sgc_mpi_check(MPI_Testall(r->n_messages, r->messages, &has_arrived, MPI_STATUSES_IGNORE), "MPI_Testall");
+        if (r->st != SGC_OK || !has_arrived) continue;
+        r->n_messages = 0;
+        if (r->next != NULL) r->st = step(r); /* which may post further messages */
+        r->is_done = r->n_messages == 0;
+        if (r->is_done) r->end_s = sgc_trace_now();
     }
+    return any;
 }
 
 const sgc_comm_ops sgc_comm_mpi = {

@@ -21,3 +21,31 @@ void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n)
         if (dst != src[0]) memcpy(dst + first, src[0] + first, (size_t)m * sizeof(float));
     }
 }
+
+/* Binary counter of partial sums: sums[k] holds 2^k sources, and one more source carries. The same tree as above. */
+void sgc_tree_sum_bf16(float *dst, const sgc_bf16 *const *src, int n_src, int64_t n)
+{
+    enum { LEVELS = 32, SMALL = 512 };
+    int64_t n_blocks = (n + SMALL - 1) / SMALL;
+#pragma omp parallel for schedule(static) if (n_blocks > 64)
+    for (int64_t block = 0; block < n_blocks; block++) {
+        float sums[LEVELS][SMALL];
+        int64_t first = block * SMALL, m = n - first < SMALL ? n - first : SMALL;
+        int level;
+        for (int i = 0; i < n_src; i++) {
+            float *sum = sums[0];
+            for (level = 0; (i >> level) & 1; level++) sum = sums[level + 1];
+            float part[SMALL];
+            for (int64_t e = 0; e < m; e++) part[e] = sgc_bf16_to_float(src[i][first + e]);
+            for (int k = 0; k < level; k++) add(part, sums[k], m);
+            memcpy(sum, part, (size_t)m * sizeof(float));
+        }
+        float *total = NULL;
+        for (level = 0; n_src >> level; level++) {
+            if (!((n_src >> level) & 1)) continue;
+            if (total) add(total, sums[level], m);
+            else total = sums[level];
+        }
+        memcpy(dst + first, total, (size_t)m * sizeof(float));
+    }
+}

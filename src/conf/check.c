@@ -85,6 +85,15 @@ void sgc_config_check(const sgc_config *c, sgc_problems *p)
         conflict(&k, SGC_ROW_checkpoint_interval, SGC_ROW_training_save_strategy, "auto takes the place of save_steps: write save_strategy steps");
     if (t->lr_scheduler_type == SGC_SCHEDULE_POLYNOMIAL && t->learning_rate <= 1e-7)
         conflict(&k, SGC_ROW_training_learning_rate, SGC_ROW_training_lr_scheduler_type, "this schedule ends at 1e-07: write a larger learning_rate");
+    if (c->model.n_embd % c->model.n_head != 0)
+        conflict(&k, SGC_ROW_model_n_head, SGC_ROW_model_n_embd, "write an n_head that divides n_embd");
+    if (t->bf16 && c->device.type == SGC_DEVICE_REFERENCE)
+        conflict(&k, SGC_ROW_training_bf16, SGC_ROW_device_type, "the reference kernels compute in fp32: write device.type cpu, or bf16 false");
+    if (c->comm.reduce_dtype == SGC_REDUCE_BF16 && !t->bf16)
+        conflict(&k, SGC_ROW_comm_reduce_dtype, SGC_ROW_training_bf16, "write bf16 true (--bf16 true), or comm.reduce_dtype fp32");
+    if (c->comm.reduce_dtype == SGC_REDUCE_BF16 && t->full_determinism)
+        conflict(&k, SGC_ROW_comm_reduce_dtype, SGC_ROW_training_full_determinism,
+                 "what is rounded before it travels depends on the number of ranks: write comm.reduce_dtype fp32");
     if (c->data.block_size > c->model.n_positions)
         conflict(&k, SGC_ROW_data_block_size, SGC_ROW_model_n_positions, "write a block_size of at most n_positions");
 }

@@ -104,12 +104,6 @@ sgc_status sgc_config_set(sgc_config *c, const char *name, const char *value, co
     return st;
 }
 
-bool sgc_config_is_set(const sgc_config *c, const char *name)
-{
-    int row = sgc_option_find_name(name);
-    return row >= 0 && (c->origins->kind[row] == SGC_FROM_FILE || c->origins->kind[row] == SGC_FROM_COMMAND_LINE);
-}
-
 bool sgc_config_is_on_command_line(const sgc_config *c, const char *name)
 {
     int row = sgc_option_find_name(name);

@@ -135,9 +135,3 @@ bool sgc_option_choice(const sgc_option *o, int64_t n, char out[64])
 int sgc_config_n_rows(void) { return SGC_N_OPTIONS; }
 
 const char *sgc_config_row_name(int row) { return row < 0 || row >= SGC_N_OPTIONS ? NULL : sgc_options[row].name; }
-
-const char *sgc_config_nearest(const char *name)
-{
-    int row = sgc_option_nearest(NULL, name);
-    return row < 0 ? NULL : sgc_options[row].name;
-}

@@ -11,6 +11,7 @@ static const struct backend {
     void (*close)(sgc_device *d);
 } backends[] = {
     {&sgc_cpu_ops, sgc_cpu_open, sgc_cpu_close},
+    {&sgc_cpu_bf16_ops, sgc_cpu_open, sgc_cpu_close},
     {&sgc_ref32_ops, NULL, NULL},
     {&sgc_ref64_ops, NULL, NULL},
     {&sgc_null_ops, NULL, NULL},
@@ -27,7 +28,7 @@ sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinis
 {
     const struct backend *b = find(name);
     *d = (sgc_device){0};
-    if (!b) return sgc_err(SGC_EARG, "there is no device '%s'; write cpu, ref32, ref64 or null", name);
+    if (!b) return sgc_err(SGC_EARG, "there is no device '%s'; write cpu, cpu_bf16, ref32, ref64 or null", name);
     d->ops = b->ops;
     d->exact_threads = full_determinism;
     sgc_status st = b->open ? b->open(d) : SGC_OK;

@@ -1,6 +1,8 @@
 /*
- * Devices: memory and kernels behind one ops table. A table fixes the element type of its tensors (cpu and ref32: float,
- * ref64: double), so kernels take untyped pointers. Losses and token ids have one type everywhere.
+ * Devices: memory and kernels behind one ops table. A table fixes two element types, so kernels take untyped pointers: the values
+ * (parameters, activations and their gradients), and the wide numbers (gradients of parameters, statistics, logits, optimizer states).
+ *     cpu, ref32: float, float      cpu_bf16: bf16, float      ref64: double, double
+ * Losses and token ids have one type everywhere.
  * Letters: B batch, T positions, C channels, H heads, D = C / H, V vocabulary, N rows (usually B * T).
  */
 #ifndef SGC_DEVICE_DEVICE_H
@@ -10,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/philox.h"
 #include "base/status.h"
 
@@ -36,28 +39,32 @@ typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.Ad
     double grad_scale;       /* factor on the gradient: clipping                   */
 } sgc_adamw;
 
-/* "+=" marks outputs that are added to. No kernel allocates; results do not depend on the number of threads unless said. */
+/* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
+ * element's on its place in a range. Memory is taken at the first call of a shape only (prepared matrix products, scratch);
+ * a kernel that cannot have it ends the process with a message. */
 typedef struct sgc_device_ops {
     const char *name;
-    size_t element_bytes;
+    sgc_dtype value, wide;
     bool is_null;            /* computes nothing: tensors have no memory           */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
-    /* dwte += , dwpe += ; rows are added in the order of n, so equal tokens always add in the same order */
+    /* dwte, dwpe: wide, += ; rows are added in the order of n, so equal tokens always add in the same order */
     void (*embedding_backward)(sgc_device *d, void *dwte, void *dwpe, const void *dx, const int32_t *token, int64_t B, int64_t T, int64_t C);
 
-    /* y, x: [N, C]; w, b: [C]; mean, rstd: [N] */
+    /* y, x: [N, C]; w, b: [C]; mean, rstd: [N], wide */
     void (*layer_norm_forward)(sgc_device *d, void *y, void *mean, void *rstd, const void *x, const void *w, const void *b, int64_t N, int64_t C, double epsilon);
-    /* dx = (or += with add_dx); dw +=, db += */
+    /* dx = (or += with add_dx); dw, db: wide, += */
     void (*layer_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean, const void *rstd, int64_t N, int64_t C);
 
-    /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb. Row major. */
-    void (*matmul)(sgc_device *d, void *c, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m, int64_t n, int64_t k);
-    /* db [C] += column sums of dy [N, C] */
+    /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k]
+     * if tb. Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
+    void (*matmul)(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
+                   int64_t n, int64_t k);
+    /* db [C], wide, += column sums of dy [N, C] */
     void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 
-    /* Causal self-attention, scaled by 1/sqrt(D). qkv [B, T, 3C] (q, k, v one after the other, each [H, D]); y [B, T, C]; lse [B, H, T]: log of the
+    /* Causal self-attention, scaled by 1/sqrt(D). qkv [B, T, 3C] (q, k, v one after the other, each [H, D]); y [B, T, C]; lse [B, H, T], wide: log of the
      * sum of exponentials of each row. Dropout (may have p = 0) acts on the weights; element (h * T + i) * T + j. */
     void (*attention_forward)(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
     /* dqkv = ; y and lse from the forward pass */
@@ -74,30 +81,36 @@ typedef struct sgc_device_ops {
     /* y = dropped and scaled x: forward, and backward with y = dx, x = dy. [B, n_per_sample]; y may be x. */
     void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 
-    /* Rows of logits [N, V] against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of -log p.
-     * with_gradient: logits become d(scale * sum of losses)/d logits, zero in ignored rows. */
-    void (*cross_entropy)(sgc_device *d, double *loss, void *logits, bool with_gradient, const int32_t *target, int64_t N, int64_t V, double smoothing, double scale);
+    /* Rows of logits [N, V], wide, against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of
+     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one. */
+    void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, double smoothing,
+                          double scale);
 
-    /* p, m, v, g: [n]; p -= lr * (weight_decay * p + ...) in the order of torch: decay first */
-    void (*adamw)(sgc_device *d, void *p, void *m, void *v, const void *g, int64_t n, double weight_decay, const sgc_adamw *a);
-    /* out[i] = sum of squares, in double and a fixed order, of block i of x: [n / block]; n is a multiple of block */
-    void (*block_square_sums)(sgc_device *d, double *out, const void *x, int64_t n, int64_t block);
+    /* p, m, v: wide; g: of type g_type (the wide one, or the value type); all [n]. p -= lr * (weight_decay * p + ...) in the order of torch: decay
+     * first. values (NULL: none) [n]: p rounded to the value type. */
+    void (*adamw)(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
+                  const sgc_adamw *a);
+    /* out[i] = sum of squares, in double and a fixed order, of block i of x, of type x_type as above: [n / block]; n is a multiple of block */
+    void (*block_square_sums)(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
+    /* Wide numbers rounded to values, to nearest even: [n] */
+    void (*narrow)(sgc_device *d, void *values, const void *wide, int64_t n);
 } sgc_device_ops;
 
 struct sgc_device {
     const sgc_device_ops *ops;
     bool exact_threads;      /* full_determinism: matmul too gives the same bits at any number of threads */
+    bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
 };
 
 /**
- * Open a device by name: "cpu" (float, fast), "ref32", "ref64" (plain loops), "null".
+ * Open a device by name: "cpu", "cpu_bf16" (fast), "ref32", "ref64" (plain loops), "null".
  * @param full_determinism  results are the same at any number of threads, matrix products included.
  */
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism);
 void sgc_device_close(sgc_device *d);
 
-/* "AVX-512", "AVX2" or "portable": which code the cpu device runs on this machine; part of a checkpoint's attributes. */
+/* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine; part of a checkpoint's attributes. */
 const char *sgc_device_isa(void);
 
 #endif

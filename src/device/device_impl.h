@@ -8,8 +8,9 @@ extern const sgc_device_ops sgc_null_ops;
 extern const sgc_device_ops sgc_ref32_ops;
 extern const sgc_device_ops sgc_ref64_ops;
 extern const sgc_device_ops sgc_cpu_ops;
+extern const sgc_device_ops sgc_cpu_bf16_ops;
 
-/* The cpu device alone has state: its instruction set, cached matrix products and scratch memory. */
+/* The cpu devices alone have state: their instruction set, cached matrix products and scratch memory. */
 sgc_status sgc_cpu_open(sgc_device *d);
 void sgc_cpu_close(sgc_device *d);
 

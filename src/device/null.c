@@ -24,8 +24,8 @@ static void layer_norm_backward(UNUSED sgc_device *d, UNUSED void *dx, UNUSED bo
 {
 }
 
-static void matmul(UNUSED sgc_device *d, UNUSED void *c, UNUSED bool sum, UNUSED const void *a, UNUSED bool ta, UNUSED const void *b, UNUSED bool tb,
-                   UNUSED const void *bias, UNUSED int64_t m, UNUSED int64_t n, UNUSED int64_t k)
+static void matmul(UNUSED sgc_device *d, UNUSED void *c, UNUSED bool c_is_wide, UNUSED bool sum, UNUSED const void *a, UNUSED bool ta,
+                   UNUSED const void *b, UNUSED bool tb, UNUSED const void *bias, UNUSED int64_t m, UNUSED int64_t n, UNUSED int64_t k)
 {
 }
 
@@ -66,23 +66,29 @@ static void dropout(UNUSED sgc_device *d, UNUSED void *y, UNUSED const void *x, 
 {
 }
 
-static void cross_entropy(UNUSED sgc_device *d, UNUSED double *loss, UNUSED void *logits, UNUSED bool with_gradient, UNUSED const int32_t *target,
+static void cross_entropy(UNUSED sgc_device *d, UNUSED double *loss, UNUSED void *dlogits, UNUSED const void *logits, UNUSED const int32_t *target,
                           UNUSED int64_t N, UNUSED int64_t V, UNUSED double smoothing, UNUSED double scale)
 {
 }
 
-static void adamw(UNUSED sgc_device *d, UNUSED void *p, UNUSED void *m, UNUSED void *v, UNUSED const void *g, UNUSED int64_t n,
-                  UNUSED double weight_decay, UNUSED const sgc_adamw *a)
+static void adamw(UNUSED sgc_device *d, UNUSED void *values, UNUSED void *p, UNUSED void *m, UNUSED void *v, UNUSED const void *g,
+                  UNUSED sgc_dtype g_type, UNUSED int64_t n, UNUSED double weight_decay, UNUSED const sgc_adamw *a)
 {
 }
 
-static void block_square_sums(UNUSED sgc_device *d, UNUSED double *out, UNUSED const void *x, UNUSED int64_t n, UNUSED int64_t block)
+static void block_square_sums(UNUSED sgc_device *d, UNUSED double *out, UNUSED const void *x, UNUSED sgc_dtype x_type, UNUSED int64_t n,
+                              UNUSED int64_t block)
+{
+}
+
+static void narrow(UNUSED sgc_device *d, UNUSED void *values, UNUSED const void *wide, UNUSED int64_t n)
 {
 }
 
 const sgc_device_ops sgc_null_ops = {
     .name = "null",
-    .element_bytes = sizeof(float), /* of the device that is planned for */
+    .value = SGC_F32, /* of the device that is planned for */
+    .wide = SGC_F32,
     .is_null = true,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
@@ -100,4 +106,5 @@ const sgc_device_ops sgc_null_ops = {
     .cross_entropy = cross_entropy,
     .adamw = adamw,
     .block_square_sums = block_square_sums,
+    .narrow = narrow,
 };

@@ -1,6 +1,10 @@
-/* The backward pass, derived from the forward nodes in reverse; with checkpointing each unit's forward is repeated first. */
+/*
+ * The backward pass, derived from the forward nodes in reverse. Cheap calls of a unit are repeated first rather than keeping what they made;
+ * with checkpointing all are, and only the unit's input is kept.
+ */
 #include "graph/graph_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 sgc_tensor *sgc_grad_target(sgc_graph *g, sgc_tensor *t, bool *add)
@@ -37,25 +41,30 @@ void sgc_grad_share(sgc_graph *g, sgc_tensor *t, sgc_tensor *gradient)
     }
 }
 
-/* Copies of a unit's forward nodes at the end of the list, on new tensors; a gradient that arrived at an output moves to its copy. */
-static sgc_node_range repeat_forward(sgc_graph *g, sgc_node_range forward)
+/*
+ * The forward calls of a unit as its backward sees them: those that are repeated are copied to the end of the list, on new tensors, and
+ * all read the copies of what was copied. A gradient that arrived at an output moves to its copy. NULL out of memory.
+ */
+static sgc_node *repeat_forward(sgc_graph *g, sgc_node_range forward, bool all)
 {
-    sgc_node_range copies = {g->n_nodes, g->n_nodes};
+    sgc_node *seen = calloc((size_t)(forward.end - forward.first) + 1, sizeof(*seen));
+    if (!seen) g->out_of_memory = true;
     for (int i = forward.first; i < forward.end && !g->out_of_memory; i++) {
-        sgc_node copy = g->nodes[i];
-        copy.recomputed = true;
+        sgc_node *n = &seen[i - forward.first];
+        *n = g->nodes[i];
         for (int k = 0; k < SGC_MAX_IN; k++)
-            if (copy.in[k] && copy.in[k]->copy) copy.in[k] = copy.in[k]->copy;
+            if (n->in[k] && n->in[k]->copy) n->in[k] = n->in[k]->copy;
+        if (!all && !n->op->is_cheap) continue;
+        n->recomputed = true;
         for (int k = 0; k < SGC_MAX_OUT; k++)
-            if (copy.out[k]) {
-                copy.out[k]->copy = sgc_tensor_like(g, copy.out[k]);
-                copy.out[k]->copy->grad = copy.out[k]->grad;
-                copy.out[k] = copy.out[k]->copy;
+            if (n->out[k]) {
+                n->out[k]->copy = sgc_tensor_like(g, n->out[k]);
+                n->out[k]->copy->grad = n->out[k]->grad;
+                n->out[k] = n->out[k]->copy;
             }
-        *sgc_node_new(g, copy.op) = copy;
+        *sgc_node_new(g, n->op) = *n;
     }
-    copies.end = g->n_nodes;
-    return copies;
+    return seen;
 }
 
 static bool is_read_after(const sgc_graph *g, const sgc_tensor *t, int node, int end)
@@ -82,19 +91,18 @@ static void drop_unread(sgc_graph *g, int first)
 
 void sgc_derive(sgc_graph *g)
 {
-    g->deriving = true;
     for (int u = g->model->n_units - 1; u >= 0 && !g->out_of_memory; u--) {
-        int first = g->n_nodes;
-        sgc_node_range source = g->forward[u];
-        if (g->spec.checkpointing && u < g->model->n_units - 1) source = repeat_forward(g, source); /* the last unit's is still there */
-        for (int i = source.end - 1; i >= source.first && !g->out_of_memory; i--) {
-            sgc_node n = g->nodes[i]; /* a copy: emitting nodes moves the list */
+        int first = g->n_nodes, n_forward = g->forward[u].end - g->forward[u].first;
+        bool is_last = u == g->model->n_units - 1; /* what it made is still there */
+        sgc_node *seen = is_last ? NULL : repeat_forward(g, g->forward[u], g->spec.checkpointing);
+        for (int i = n_forward - 1; i >= 0 && !g->out_of_memory; i--) {
+            sgc_node n = is_last ? g->nodes[g->forward[u].first + i] : seen[i]; /* a copy: emitting nodes moves the list */
             n.op->backward(g, &n);
             for (int k = 0; k < SGC_MAX_OUT; k++)
                 if (n.out[k] && n.out[k]->grad) n.out[k]->grad->n_sharing--;
         }
+        free(seen);
         drop_unread(g, first);
         g->backward[u] = (sgc_node_range){first, g->n_nodes};
     }
-    g->deriving = false;
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
+
 /* Stands in for whatever could not be allocated, so that model code needs no checks. */
 static sgc_tensor no_tensor;
 static sgc_node no_node;
@@ -21,7 +23,7 @@ static void *grown(sgc_graph *g, void *array, int n, int *capacity, size_t eleme
     return larger;
 }
 
-sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols)
+sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols, size_t element_bytes)
 {
     sgc_tensor **list = grown(g, g->tensors, g->n_tensors, &g->tensors_capacity, sizeof(*list));
     sgc_tensor *t = list ? calloc(1, sizeof(*t)) : NULL;
@@ -30,18 +32,23 @@ sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int
         g->out_of_memory = true;
         return &no_tensor;
     }
-    *t = (sgc_tensor){.kind = kind, .rows = rows, .cols = cols, .unit = -1, .first = -1, .last = -1};
-    t->bytes = (size_t)rows * (size_t)cols * g->device->ops->element_bytes;
+    *t = (sgc_tensor){.kind = kind, .rows = rows, .cols = cols, .element_bytes = element_bytes, .unit = -1, .first = -1, .last = -1};
+    t->bytes = (size_t)rows * (size_t)cols * element_bytes;
     g->tensors[g->n_tensors++] = t;
     return t;
 }
 
-sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t)
+sgc_tensor *sgc_values_new(sgc_graph *g, int64_t rows, int64_t cols)
 {
-    sgc_tensor *copy = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, t->rows, t->cols);
-    copy->bytes = t->bytes;
-    return copy;
+    return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, rows, cols, sgc_dtype_bytes(g->device->ops->value));
 }
+
+sgc_tensor *sgc_wide_new(sgc_graph *g, int64_t rows, int64_t cols)
+{
+    return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, rows, cols, sgc_dtype_bytes(g->device->ops->wide));
+}
+
+sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t) { return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, t->rows, t->cols, t->element_bytes); }
 
 sgc_node *sgc_node_new(sgc_graph *g, const sgc_op *op)
 {
@@ -74,7 +81,7 @@ sgc_tensor *sgc_param(sgc_graph *g, const sgc_unit *u, const char *name)
     }
     assert(spec && "a unit's forward asks for a parameter that it does not declare");
     int64_t rows = spec->n_dim == 2 ? spec->shape[0] : 1;
-    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM, rows, spec->n / rows);
+    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM, rows, spec->n / rows, sgc_dtype_bytes(g->device->ops->value));
     t->unit = owner->index;
     t->offset = (size_t)spec->offset;
     return t;
@@ -83,18 +90,32 @@ sgc_tensor *sgc_param(sgc_graph *g, const sgc_unit *u, const char *name)
 sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param)
 {
     if (!param) return NULL;
-    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM_GRAD, param->rows, param->cols);
+    sgc_tensor *t = sgc_tensor_new(g, SGC_TENSOR_PARAM_GRAD, param->rows, param->cols, sgc_dtype_bytes(g->device->ops->wide));
     t->unit = param->unit;
     t->offset = param->offset;
+    t->first_writer = true;
+    for (int i = 0; i < g->n_tensors && t->first_writer; i++) {
+        const sgc_tensor *other = g->tensors[i];
+        t->first_writer = other == t || other->kind != SGC_TENSOR_PARAM_GRAD || other->unit != t->unit || other->offset != t->offset;
+    }
     return t;
+}
+
+bool sgc_adds(const sgc_graph *g, const sgc_tensor *gradient) { return !(gradient->first_writer && g->fresh[gradient->unit]); }
+
+void *sgc_at_adding(const sgc_graph *g, const sgc_tensor *gradient)
+{
+    void *p = sgc_at(g, gradient);
+    if (gradient && !sgc_adds(g, gradient)) memset(p, 0, gradient->bytes);
+    return p;
 }
 
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t)
 {
     if (!t) return NULL;
     switch (t->kind) {
-    case SGC_TENSOR_PARAM: return (char *)g->values[t->unit] + t->offset * g->device->ops->element_bytes;
-    case SGC_TENSOR_PARAM_GRAD: return (char *)g->gradients[t->unit] + t->offset * g->device->ops->element_bytes;
+    case SGC_TENSOR_PARAM: return (char *)g->values[t->unit] + t->offset * t->element_bytes;
+    case SGC_TENSOR_PARAM_GRAD: return (char *)g->gradients[t->unit] + t->offset * t->element_bytes;
     default: return g->arena + t->offset;
     }
 }
@@ -110,7 +131,8 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
     g->backward = calloc(n_units, sizeof(*g->backward));
     g->values = calloc(n_units, sizeof(*g->values));
     g->gradients = calloc(n_units, sizeof(*g->gradients));
-    if (!g->forward || !g->backward || !g->values || !g->gradients) g->out_of_memory = true;
+    g->fresh = calloc(n_units, sizeof(*g->fresh));
+    if (!g->forward || !g->backward || !g->values || !g->gradients || !g->fresh) g->out_of_memory = true;
 
     sgc_tensor *x = NULL;
     for (int u = 0; u < model->n_units && !g->out_of_memory; u++) {
@@ -139,29 +161,57 @@ void sgc_graph_free(sgc_graph *g)
     free(g->backward);
     free(g->values);
     free(g->gradients);
+    free(g->fresh);
     free(g);
 }
 
 size_t sgc_graph_arena_bytes(const sgc_graph *g) { return g->arena_bytes; }
 void sgc_graph_bind_arena(sgc_graph *g, void *arena) { g->arena = arena; }
 
-void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients)
+void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, bool fresh)
 {
     g->values[unit] = values;
     g->gradients[unit] = gradients;
+    g->fresh[unit] = fresh;
 }
 
 void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch) { g->batch = *batch; }
 
-static void run(const sgc_graph *g, sgc_node_range range)
+void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg)
 {
-    if (g->device->ops->is_null) return;
-    for (int i = range.first; i < range.end; i++)
-        if (g->nodes[i].op->run) g->nodes[i].op->run(g, &g->nodes[i]);
+    g->between = call;
+    g->between_arg = arg;
 }
 
-void sgc_graph_forward(sgc_graph *g, int unit) { run(g, g->forward[unit]); }
-void sgc_graph_backward(sgc_graph *g, int unit) { run(g, g->backward[unit]); }
+void sgc_graph_between(const sgc_graph *g)
+{
+    if (g->between) g->between(g->between_arg);
+}
+
+/* Long calls give turns within: what the others did with them is theirs. */
+static void record(const sgc_graph *g, const sgc_node *n, int unit, double start_s, double waited_s)
+{
+    double end_s = sgc_time_s();
+    sgc_work work = n->op->work(g, n);
+    sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_WORK, .repeated = n->recomputed, .name = n->op->name, .unit = g->model->units[unit].name,
+                                     .start_s = start_s, .end_s = end_s, .waited_s = sgc_trace_waited_s() - waited_s, .flop = work.flop, .bytes = work.bytes});
+}
+
+static void run(const sgc_graph *g, int unit, sgc_node_range range)
+{
+    if (g->device->ops->is_null) return;
+    for (int i = range.first; i < range.end; i++) {
+        const sgc_node *n = &g->nodes[i];
+        if (!n->op->run) continue;
+        double start_s = sgc_trace_now(), waited_s = sgc_trace_waited_s();
+        n->op->run(g, n);
+        if (sgc_trace_is_on) record(g, n, unit, start_s, waited_s);
+        sgc_graph_between(g);
+    }
+}
+
+void sgc_graph_forward(sgc_graph *g, int unit) { run(g, unit, g->forward[unit]); }
+void sgc_graph_backward(sgc_graph *g, int unit) { run(g, unit, g->backward[unit]); }
 
 const double *sgc_graph_losses(const sgc_graph *g) { return sgc_at(g, g->loss); }
 const void *sgc_graph_logits(const sgc_graph *g) { return sgc_at(g, g->logits); }

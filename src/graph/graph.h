@@ -51,8 +51,9 @@ void sgc_graph_free(sgc_graph *g);
 size_t sgc_graph_arena_bytes(const sgc_graph *g);
 void sgc_graph_bind_arena(sgc_graph *g, void *arena); /* 64-byte aligned, borrowed */
 
-/* Flat buffers of unit u: values, and gradients that are added to (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs. */
-void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients);
+/* Flat buffers of unit u: values, and gradients (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs.
+ * fresh: what stands in the tensors' gradients is not read but replaced; else it is added to. Gaps between tensors are left alone. */
+void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, bool fresh);
 
 typedef struct sgc_batch {   /* what changes from run to run */
     const int32_t *tokens;   /* [B, T]                                                     */
@@ -64,6 +65,9 @@ typedef struct sgc_batch {   /* what changes from run to run */
     int64_t position;        /* DECODE: number of positions already in the cache           */
 } sgc_batch;
 void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch); /* copied; its pointers are borrowed */
+
+/* call(arg) is made between the calls of a unit, on the thread that runs the graph, so that messages move while it computes. NULL: no calls. */
+void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg);
 
 void sgc_graph_forward(sgc_graph *g, int unit);
 void sgc_graph_backward(sgc_graph *g, int unit); /* in reverse order of units, after all forwards */

@@ -7,7 +7,7 @@
 
 typedef enum sgc_tensor_kind {
     SGC_TENSOR_PARAM,      /* in the flat buffer of its unit                                   */
-    SGC_TENSOR_PARAM_GRAD, /* in the flat gradient buffer of its unit; always added to         */
+    SGC_TENSOR_PARAM_GRAD, /* in the flat gradient buffer of its unit                          */
     SGC_TENSOR_ACTIVATION, /* placed in the arena for the nodes between first and last use     */
     SGC_TENSOR_STATE       /* at the start of the arena, kept from run to run                  */
 } sgc_tensor_kind;
@@ -15,10 +15,12 @@ typedef enum sgc_tensor_kind {
 struct sgc_tensor {
     sgc_tensor_kind kind;
     int64_t rows, cols;    /* vectors: rows = 1                                                */
+    size_t element_bytes;
     size_t bytes;
     int unit;              /* parameters: the owner                                            */
     size_t offset;         /* parameters: elements in the flat buffer; else: bytes in the arena */
     int first, last;       /* activations: first and last node that touches it, -1: none       */
+    bool first_writer;     /* gradients of parameters: no call before adds to the same one     */
     bool keep;             /* read by the caller after the run: lives to the last node         */
 
     sgc_tensor *copy;      /* while deriving: of a repeated forward pass                       */
@@ -27,15 +29,20 @@ struct sgc_tensor {
 };
 
 #define SGC_MAX_IN 6
-#define SGC_MAX_OUT 5
+#define SGC_MAX_OUT 6
 
 typedef struct sgc_node sgc_node;
+
+/* What a call does, for the profile: floating-point operations of its matrix products (0: it has none), bytes of memory that it must touch. */
+typedef struct sgc_work { double flop, bytes; } sgc_work;
 
 /* One kind of call. Ops that no gradient flows through have no backward. */
 typedef struct sgc_op {
     const char *name;
     void (*run)(const sgc_graph *g, const sgc_node *n); /* NULL: its work is done in the backward pass */
     void (*backward)(sgc_graph *g, const sgc_node *n);
+    sgc_work (*work)(const sgc_graph *g, const sgc_node *n); /* where there is a run */
+    bool is_cheap;         /* done again in the backward pass rather than keeping its output   */
 } sgc_op;
 
 struct sgc_node {
@@ -63,17 +70,22 @@ struct sgc_graph {
     int n_tensors, tensors_capacity;
     sgc_node_range *forward, *backward; /* of each unit                                        */
     void **values, **gradients;         /* bound flat buffers of each unit                     */
+    bool *fresh;                        /* of each unit: gradients are replaced                */
     bool out_of_memory;
-    bool deriving;         /* nodes are being emitted for the backward pass                    */
     uint32_t n_dropouts;
     sgc_tensor *loss, *logits;
+
+    void (*between)(void *arg);         /* NULL: nothing */
+    void *between_arg;                  /* borrowed      */
 
     char *arena;
     size_t arena_bytes;
 };
 
 /* Building. All return a usable object even out of memory; sgc_graph_build then fails. */
-sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols);
+sgc_tensor *sgc_tensor_new(sgc_graph *g, sgc_tensor_kind kind, int64_t rows, int64_t cols, size_t element_bytes);
+sgc_tensor *sgc_values_new(sgc_graph *g, int64_t rows, int64_t cols); /* activations of the device's value type */
+sgc_tensor *sgc_wide_new(sgc_graph *g, int64_t rows, int64_t cols);   /* and of its wide type                    */
 sgc_tensor *sgc_tensor_like(sgc_graph *g, const sgc_tensor *t);
 sgc_tensor *sgc_param_grad(sgc_graph *g, const sgc_tensor *param); /* NULL for NULL */
 sgc_node *sgc_node_new(sgc_graph *g, const sgc_op *op);
@@ -93,5 +105,15 @@ sgc_status sgc_plan_memory(sgc_graph *g);
 
 /* Running: where a tensor is. NULL for NULL. */
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t);
+/* Long calls give others a turn between their parts, as the graph does between calls. */
+void sgc_graph_between(const sgc_graph *g);
+
+/* Work of a call that reads its inputs and writes its outputs once: no product, and one of 2 m n k operations. */
+sgc_work sgc_work_touch(const sgc_graph *g, const sgc_node *n);
+sgc_work sgc_work_product(const sgc_graph *g, const sgc_node *n, double m, double n_columns, double k);
+/* Does a call add to this gradient of a parameter (or write it first)? */
+bool sgc_adds(const sgc_graph *g, const sgc_tensor *gradient);
+/* The same for kernels that can only add: where it is, set to zero if it is written first. NULL for NULL. */
+void *sgc_at_adding(const sgc_graph *g, const sgc_tensor *gradient);
 
 #endif

@@ -14,7 +14,7 @@
 
 static int64_t chunk_rows(const sgc_graph *g, int64_t N, int64_t V)
 {
-    int64_t R = CHUNK_BYTES / (V * (int64_t)g->device->ops->element_bytes) / 32 * 32;
+    int64_t R = CHUNK_BYTES / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
     if (R < 32) R = 32;
     return R < N ? R : N;
 }
@@ -28,73 +28,90 @@ static void shift_labels(const sgc_graph *g, int32_t *target)
             target[b * T + t] = t + 1 < T ? g->batch.labels[b * T + t + 1] : -100;
 }
 
-/* in x, w; dx, dw NULL: losses only */
-static void run_chunks(const sgc_graph *g, const sgc_node *n, sgc_tensor *loss, sgc_tensor *logits, sgc_tensor *target, sgc_tensor *dx, sgc_tensor *dw)
+typedef struct buffers { sgc_tensor *loss, *logits, *dlogits, *target, *dx, *dw; } buffers; /* dx NULL: losses only */
+
+static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
 {
     int64_t N = n->in[0]->rows, C = n->in[0]->cols, V = n->in[1]->rows;
-    size_t row_bytes = (size_t)C * OPS->element_bytes;
-    double smoothing = dx ? g->spec.label_smoothing : 0;
-    const char *x = AT(n->in[0]);
-    int32_t *targets = AT(target);
-    shift_labels(g, targets);
+    size_t row_bytes = (size_t)C * n->in[0]->element_bytes;
+    const void *w = AT(n->in[1]);
+    int32_t *target = AT(b.target);
+    shift_labels(g, target);
     for (int64_t first = 0; first < N; first += n->n) {
         int64_t R = N - first < n->n ? N - first : n->n;
-        const char *x_chunk = x + (size_t)first * row_bytes;
-        OPS->matmul(g->device, AT(logits), false, x_chunk, false, AT(n->in[1]), true, NULL, R, V, C);
-        OPS->cross_entropy(g->device, (double *)AT(loss) + first, AT(logits), dx != NULL, targets + first, R, V, smoothing, g->batch.scale);
-        if (!dx) continue;
-        OPS->matmul(g->device, AT(dw), true, AT(logits), true, x_chunk, false, NULL, V, C, R);
-        OPS->matmul(g->device, (char *)AT(dx) + (size_t)first * row_bytes, n->add, AT(logits), false, AT(n->in[1]), false, NULL, R, C, V);
+        const char *x = (const char *)AT(n->in[0]) + (size_t)first * row_bytes;
+        double *loss = (double *)AT(b.loss) + first, smoothing = b.dx ? g->spec.label_smoothing : 0;
+        OPS->matmul(g->device, AT(b.logits), true, false, x, false, w, true, NULL, R, V, C);
+        sgc_graph_between(g);
+        OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, smoothing, g->batch.scale);
+        sgc_graph_between(g);
+        if (!b.dx) continue;
+        OPS->matmul(g->device, AT(b.dw), true, first > 0 || sgc_adds(g, b.dw), AT(b.dlogits), true, x, false, NULL, V, C, R);
+        sgc_graph_between(g);
+        OPS->matmul(g->device, (char *)AT(b.dx) + (size_t)first * row_bytes, false, n->add, AT(b.dlogits), false, w, false, NULL, R, C, V);
     }
 }
 
-static void loss_run(const sgc_graph *g, const sgc_node *n) { run_chunks(g, n, n->out[0], n->out[1], n->out[2], NULL, NULL); }
-static const sgc_op loss_op = {"lm_loss", loss_run, NULL};
+static void loss_run(const sgc_graph *g, const sgc_node *n)
+{
+    run_chunks(g, n, (buffers){.loss = n->out[0], .logits = n->out[1], .target = n->out[2]});
+}
+
+/* n_products of [N, C] by [C, V] or the like; the logits go to memory and back for each, and for the loss. */
+static sgc_work head_products(const sgc_graph *g, const sgc_node *n, int n_products, const sgc_tensor *logits)
+{
+    const sgc_tensor *x = n->in[0], *w = n->in[1];
+    sgc_work work = sgc_work_product(g, n, (double)x->rows, (double)w->rows, n_products * (double)w->cols);
+    work.bytes += (double)(x->rows * w->rows) * (double)logits->element_bytes * n_products;
+    return work;
+}
+static sgc_work loss_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 1, n->out[1]); }
+static const sgc_op loss_op = {.name = "lm_loss", .run = loss_run, .work = loss_work};
 
 static void loss_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    run_chunks(g, n, n->out[2], n->out[3], n->out[4], n->out[0], n->out[1]);
+    run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4], .target = n->out[5]});
 }
-static const sgc_op loss_gradient = {"lm_loss_and_gradient", loss_gradient_run, NULL};
+static sgc_work loss_gradient_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 3, n->out[3]); }
+static const sgc_op loss_gradient = {.name = "lm_loss_and_gradient", .run = loss_gradient_run, .work = loss_gradient_work};
 
 static sgc_tensor *new_loss(sgc_graph *g, int64_t N)
 {
-    sgc_tensor *loss = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1);
-    loss->bytes = (size_t)N * sizeof(double);
+    sgc_tensor *loss = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1, sizeof(double));
     loss->keep = true;
     g->loss = loss;
     return loss;
 }
 
-static sgc_tensor *new_targets(sgc_graph *g, int64_t N)
-{
-    sgc_tensor *target = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1);
-    target->bytes = (size_t)N * sizeof(int32_t);
-    return target;
-}
+static sgc_tensor *new_targets(sgc_graph *g, int64_t N) { return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1, sizeof(int32_t)); }
 
 static void deferred_backward(sgc_graph *g, const sgc_node *n)
 {
     int64_t N = n->in[0]->rows, V = n->in[1]->rows, R = chunk_rows(g, N, V);
     bool add;
     sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
-    sgc_tensor *logits = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, R, V);
+    sgc_tensor *logits = sgc_wide_new(g, R, V);
+    sgc_tensor *dlogits = OPS->value == OPS->wide ? logits : sgc_values_new(g, R, V); /* in place where the types allow it */
     sgc_node *d = sgc_node_new(g, &loss_gradient);
     *d = (sgc_node){.op = d->op,
                     .in = {n->in[0], n->in[1]},
-                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, new_targets(g, N)},
+                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, dlogits, new_targets(g, N)},
                     .add = add,
                     .n = R};
     sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op deferred_loss = {"lm_loss", NULL, deferred_backward};
+static const sgc_op deferred_loss = {.name = "lm_loss", .backward = deferred_backward};
 
 static void logits_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(g->device, AT(n->out[0]), false, AT(x), false, AT(w), true, NULL, x->rows, w->rows, w->cols);
+    OPS->matmul(g->device, AT(n->out[0]), true, false, AT(x), false, AT(w), true, NULL, x->rows, w->rows, w->cols);
 }
-static const sgc_op logits_op = {"logits", logits_run, NULL};
+static sgc_work logits_work(const sgc_graph *g, const sgc_node *n)
+{
+    return sgc_work_product(g, n, (double)n->in[0]->rows, (double)n->in[1]->rows, (double)n->in[1]->cols);
+}
+static const sgc_op logits_op = {.name = "logits", .run = logits_run, .work = logits_work};
 
 sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
 {
@@ -104,14 +121,14 @@ sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
     switch (g->spec.mode) {
     case SGC_DECODE:
         n.op = &logits_op;
-        n.out[0] = g->logits = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, V);
+        n.out[0] = g->logits = sgc_wide_new(g, N, V);
         g->logits->keep = true;
         break;
     case SGC_EVAL:
         n.op = &loss_op;
         n.n = chunk_rows(g, N, V);
         n.out[0] = new_loss(g, N);
-        n.out[1] = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, n.n, V);
+        n.out[1] = sgc_wide_new(g, n.n, V);
         n.out[2] = new_targets(g, N);
         break;
     case SGC_TRAIN:

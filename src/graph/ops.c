@@ -7,6 +7,7 @@
 #include <assert.h>
 
 #define AT(t) sgc_at(g, (t))
+#define ADDING(t) sgc_at_adding(g, (t))
 #define OPS (g->device->ops)
 #define DEVICE (g->device)
 
@@ -15,6 +16,28 @@ static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
 static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
 {
     return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->batch.sample};
+}
+
+/* Work: what the calls of the device must read and write, and the operations of their products. */
+
+static double bytes_of(const sgc_tensor *t, bool is_added_to) { return t ? (double)t->bytes * (is_added_to ? 2 : 1) : 0; }
+
+sgc_work sgc_work_touch(const sgc_graph *g, const sgc_node *n)
+{
+    (void)g;
+    sgc_work w = {0};
+    for (int k = 0; k < SGC_MAX_IN; k++)
+        w.bytes += bytes_of(n->in[k], false);
+    for (int k = 0; k < SGC_MAX_OUT; k++)
+        w.bytes += bytes_of(n->out[k], n->out[k] && (n->out[k]->kind == SGC_TENSOR_PARAM_GRAD || (k == 0 && n->add)));
+    return w;
+}
+
+sgc_work sgc_work_product(const sgc_graph *g, const sgc_node *n, double m, double n_columns, double k)
+{
+    sgc_work w = sgc_work_touch(g, n);
+    w.flop = 2 * m * n_columns * k;
+    return w;
 }
 
 /* Embedding: in wte, wpe; out x. */
@@ -27,21 +50,31 @@ static void embedding_run(const sgc_graph *g, const sgc_node *n)
 
 static void embedding_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->embedding_backward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
+    OPS->embedding_backward(DEVICE, ADDING(n->out[0]), ADDING(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
 }
-static const sgc_op embedding_gradient = {"embedding_gradient", embedding_gradient_run, NULL};
+static sgc_work embedding_gradient_work(const sgc_graph *g, const sgc_node *n) /* of the tables, the rows in use */
+{
+    (void)g;
+    return (sgc_work){.bytes = bytes_of(n->in[0], false) + 4 * (double)(n->in[0]->rows * n->in[0]->cols) * (double)n->out[0]->element_bytes};
+}
+static const sgc_op embedding_gradient = {.name = "embedding_gradient", .run = embedding_gradient_run, .work = embedding_gradient_work};
 
 static void embedding_backward(sgc_graph *g, const sgc_node *n)
 {
     sgc_node *d = sgc_node_new(g, &embedding_gradient);
     *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad}, .out = {sgc_param_grad(g, n->in[0]), sgc_param_grad(g, n->in[1])}};
 }
-static const sgc_op embedding = {"embedding", embedding_run, embedding_backward};
+static sgc_work embedding_work(const sgc_graph *g, const sgc_node *n)
+{
+    (void)g;
+    return (sgc_work){.bytes = 3 * bytes_of(n->out[0], false)};
+}
+static const sgc_op embedding = {.name = "embedding", .run = embedding_run, .backward = embedding_backward, .work = embedding_work};
 
 sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
 {
     assert(wte->cols == wpe->cols && g->spec.T <= wpe->rows);
-    sgc_tensor *x = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, n_rows(g), wte->cols);
+    sgc_tensor *x = sgc_values_new(g, n_rows(g), wte->cols);
     sgc_node *n = sgc_node_new(g, &embedding);
     *n = (sgc_node){.op = n->op, .in = {wte, wpe}, .out = {x}};
     return x;
@@ -57,10 +90,10 @@ static void layer_norm_run(const sgc_graph *g, const sgc_node *n)
 
 static void layer_norm_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, AT(n->out[1]), AT(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
+    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, ADDING(n->out[1]), ADDING(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
                              AT(n->in[3]), AT(n->in[4]), n->in[1]->rows, n->in[1]->cols);
 }
-static const sgc_op layer_norm_gradient = {"layer_norm_gradient", layer_norm_gradient_run, NULL};
+static const sgc_op layer_norm_gradient = {.name = "layer_norm_gradient", .run = layer_norm_gradient_run, .work = sgc_work_touch};
 
 static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -73,13 +106,13 @@ static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
                     .add = add};
     sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op layer_norm = {"layer_norm", layer_norm_run, layer_norm_backward};
+static const sgc_op layer_norm = {.name = "layer_norm", .run = layer_norm_run, .backward = layer_norm_backward, .work = sgc_work_touch, .is_cheap = true};
 
 sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b, double epsilon)
 {
     assert(w->cols == x->cols && b->cols == x->cols);
     sgc_tensor *y = sgc_tensor_like(g, x);
-    sgc_tensor *mean = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, 1), *rstd = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, 1);
+    sgc_tensor *mean = sgc_wide_new(g, x->rows, 1), *rstd = sgc_wide_new(g, x->rows, 1);
     sgc_node *n = sgc_node_new(g, &layer_norm);
     *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y, mean, rstd}, .f = epsilon};
     return y;
@@ -90,23 +123,33 @@ sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_te
 static void linear_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), false, AT(x), false, AT(w), false, AT(n->in[2]), x->rows, w->cols, w->rows);
+    OPS->matmul(DEVICE, AT(n->out[0]), false, false, AT(x), false, AT(w), false, AT(n->in[2]), x->rows, w->cols, w->rows);
 }
 
 static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w; out dx */
 {
     const sgc_tensor *dy = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), n->add, AT(dy), false, AT(w), true, NULL, dy->rows, w->rows, w->cols);
+    OPS->matmul(DEVICE, AT(n->out[0]), false, n->add, AT(dy), false, AT(w), true, NULL, dy->rows, w->rows, w->cols);
 }
-static const sgc_op linear_input_gradient = {"linear_input_gradient", linear_input_gradient_run, NULL};
+static sgc_work linear_input_gradient_work(const sgc_graph *g, const sgc_node *n)
+{
+    const sgc_tensor *dy = n->in[0], *w = n->in[1];
+    return sgc_work_product(g, n, (double)dy->rows, (double)w->rows, (double)w->cols);
+}
+static const sgc_op linear_input_gradient = {.name = "linear_input_gradient", .run = linear_input_gradient_run, .work = linear_input_gradient_work};
 
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
     const sgc_tensor *x = n->in[0], *dy = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), true, AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
-    if (n->out[1]) OPS->bias_backward(DEVICE, AT(n->out[1]), AT(dy), dy->rows, dy->cols);
+    OPS->matmul(DEVICE, AT(n->out[0]), true, sgc_adds(g, n->out[0]), AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
+    if (n->out[1]) OPS->bias_backward(DEVICE, ADDING(n->out[1]), AT(dy), dy->rows, dy->cols);
 }
-static const sgc_op linear_weight_gradient = {"linear_weight_gradient", linear_weight_gradient_run, NULL};
+static sgc_work linear_weight_gradient_work(const sgc_graph *g, const sgc_node *n)
+{
+    const sgc_tensor *x = n->in[0], *dy = n->in[1];
+    return sgc_work_product(g, n, (double)x->cols, (double)dy->cols, (double)x->rows);
+}
+static const sgc_op linear_weight_gradient = {.name = "linear_weight_gradient", .run = linear_weight_gradient_run, .work = linear_weight_gradient_work};
 
 static void linear_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -119,12 +162,17 @@ static void linear_backward(sgc_graph *g, const sgc_node *n)
     *d = (sgc_node){.op = d->op, .in = {dy, n->in[1]}, .out = {dx}, .add = add};
     sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op linear = {"linear", linear_run, linear_backward};
+static sgc_work linear_work(const sgc_graph *g, const sgc_node *n)
+{
+    const sgc_tensor *x = n->in[0], *w = n->in[1];
+    return sgc_work_product(g, n, (double)x->rows, (double)w->cols, (double)w->rows);
+}
+static const sgc_op linear = {.name = "linear", .run = linear_run, .backward = linear_backward, .work = linear_work};
 
 sgc_tensor *sgc_op_linear(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b)
 {
     assert(w->rows == x->cols && (!b || b->cols == w->cols));
-    sgc_tensor *y = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, x->rows, w->cols);
+    sgc_tensor *y = sgc_values_new(g, x->rows, w->cols);
     sgc_node *n = sgc_node_new(g, &linear);
     *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y}};
     return y;
@@ -144,7 +192,14 @@ static void attention_gradient_run(const sgc_graph *g, const sgc_node *n) /* in 
     OPS->attention_backward(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[3]), g->spec.B, g->spec.T,
                             n->in[0]->cols, n->n, &drop);
 }
-static const sgc_op attention_gradient = {"attention_gradient", attention_gradient_run, NULL};
+/* n_products of [T, D] by [D, T] or [T, T] by [T, D] for every sample and head, of which the causal half is needed. */
+static sgc_work attention_products(const sgc_graph *g, const sgc_node *n, int n_products, const sgc_tensor *y)
+{
+    return sgc_work_product(g, n, (double)y->rows, (double)y->cols, n_products * ((double)g->spec.T + 1) / 2);
+}
+
+static sgc_work attention_gradient_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 5, n->in[0]); }
+static const sgc_op attention_gradient = {.name = "attention_gradient", .run = attention_gradient_run, .work = attention_gradient_work};
 
 static void attention_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -153,28 +208,29 @@ static void attention_backward(sgc_graph *g, const sgc_node *n)
     *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv}, .n = n->n, .f = n->f, .stream = n->stream};
     sgc_grad_done(g, n->in[0], dqkv);
 }
-static const sgc_op attention = {"attention", attention_run, attention_backward};
+static sgc_work attention_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 2, n->out[0]); }
+static const sgc_op attention = {.name = "attention", .run = attention_run, .backward = attention_backward, .work = attention_work};
 
 static void attention_cached_run(const sgc_graph *g, const sgc_node *n)
 {
     OPS->attention_cached(DEVICE, AT(n->out[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n,
                           g->batch.position, g->spec.capacity);
 }
-static const sgc_op attention_cached = {"attention_cached", attention_cached_run, NULL};
+static const sgc_op attention_cached = {.name = "attention_cached", .run = attention_cached_run, .work = sgc_work_touch};
 
 sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, double dropout)
 {
     int64_t C = qkv->cols / 3;
     assert(C * 3 == qkv->cols && C % n_head == 0);
-    sgc_tensor *y = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, qkv->rows, C);
+    sgc_tensor *y = sgc_values_new(g, qkv->rows, C);
     if (g->spec.mode == SGC_DECODE) {
-        sgc_tensor *k = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C);
-        sgc_tensor *v = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C);
+        sgc_tensor *k = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C, qkv->element_bytes);
+        sgc_tensor *v = sgc_tensor_new(g, SGC_TENSOR_STATE, g->spec.B * g->spec.capacity, C, qkv->element_bytes);
         sgc_node *n = sgc_node_new(g, &attention_cached);
         *n = (sgc_node){.op = n->op, .in = {qkv, k, v}, .out = {y}, .n = n_head};
         return y;
     }
-    sgc_tensor *lse = sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, g->spec.B * n_head, g->spec.T);
+    sgc_tensor *lse = sgc_wide_new(g, g->spec.B * n_head, g->spec.T);
     sgc_node *n = sgc_node_new(g, &attention);
     *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
     return y;
@@ -191,7 +247,7 @@ static void activation_gradient_run(const sgc_graph *g, const sgc_node *n) /* in
 {
     OPS->activation_backward(DEVICE, n->kind, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->in[1]->rows * n->in[1]->cols);
 }
-static const sgc_op activation_gradient = {"activation_gradient", activation_gradient_run, NULL};
+static const sgc_op activation_gradient = {.name = "activation_gradient", .run = activation_gradient_run, .work = sgc_work_touch};
 
 static void activation_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -205,7 +261,7 @@ static void activation_backward(sgc_graph *g, const sgc_node *n)
     else
         sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op activation = {"activation", activation_run, activation_backward};
+static const sgc_op activation = {.name = "activation", .run = activation_run, .backward = activation_backward, .work = sgc_work_touch, .is_cheap = true};
 
 sgc_tensor *sgc_op_activation(sgc_graph *g, sgc_tensor *x, int kind)
 {
@@ -228,7 +284,7 @@ static void add_backward(sgc_graph *g, const sgc_node *n)
     sgc_grad_share(g, n->in[0], dz);
     sgc_grad_share(g, n->in[1], dz);
 }
-static const sgc_op add = {"add", add_run, add_backward};
+static const sgc_op add = {.name = "add", .run = add_run, .backward = add_backward, .work = sgc_work_touch};
 
 void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y)
 {
@@ -253,7 +309,7 @@ static void dropout_run(const sgc_graph *g, const sgc_node *n)
 }
 
 static void dropout_backward(sgc_graph *g, const sgc_node *n);
-static const sgc_op dropout_op = {"dropout", dropout_run, dropout_backward};
+static const sgc_op dropout_op = {.name = "dropout", .run = dropout_run, .backward = dropout_backward, .work = sgc_work_touch};
 
 static void dropout_backward(sgc_graph *g, const sgc_node *n)
 {

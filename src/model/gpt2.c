@@ -96,6 +96,7 @@ static sgc_status declare(sgc_model *m)
     SGC_TRY(sgc_unit_add_param(u, "wte.weight", SGC_INIT_NORMAL, c->initializer_range, true, 2, c->vocab_size, c->n_embd));
     SGC_TRY(sgc_unit_add_param(u, "wpe.weight", SGC_INIT_NORMAL, c->initializer_range, true, 2, c->n_positions, c->n_embd));
     m->n_embedding_parameters = (c->vocab_size + c->n_positions) * c->n_embd;
+    m->n_lookup_parameters = (c->n_positions + (c->tie_word_embeddings ? 0 : c->vocab_size)) * c->n_embd;
 
     for (int layer = 0; layer < c->n_layer; layer++)
         SGC_TRY(add_block(m, layer));

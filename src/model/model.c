@@ -86,6 +86,12 @@ void sgc_model_free(sgc_model *m)
     free(m);
 }
 
+double sgc_model_flops_per_token(const sgc_model *m, int64_t T)
+{
+    double in_products = (double)(m->n_parameters - m->n_lookup_parameters);
+    return 6 * in_products + 6 * (double)(m->options.n_layer * T * m->options.n_embd);
+}
+
 void sgc_unit_init_slice(const sgc_unit *u, uint64_t seed, int64_t first, int64_t n, float *out)
 {
     memset(out, 0, (size_t)n * sizeof(*out));

@@ -42,6 +42,7 @@ struct sgc_model {
     sgc_unit *units;           /* owned                                                           */
     int64_t n_parameters;
     int64_t n_embedding_parameters; /* those that total_flos leaves out                           */
+    int64_t n_lookup_parameters;    /* those that are in no matrix product                         */
 };
 
 /**
@@ -51,6 +52,9 @@ struct sgc_model {
  */
 sgc_status sgc_model_make(sgc_model **m, const sgc_model_options *options, int64_t vocab_size);
 void sgc_model_free(sgc_model *m);
+
+/* Floating-point operations of forward and backward per token, in samples of T tokens: 6 for each parameter in a product, and causal attention. */
+double sgc_model_flops_per_token(const sgc_model *m, int64_t T);
 
 /* Initial values of the elements [first, first + n) of a unit's flat buffer (gaps and padding are 0). */
 void sgc_unit_init_slice(const sgc_unit *u, uint64_t seed, int64_t first, int64_t n, float *out);

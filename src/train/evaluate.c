@@ -8,6 +8,7 @@
 #include "train/fit_impl.h"
 #include "train/json_impl.h"
 #include "train/setup_impl.h"
+#include "train/threads_impl.h"
 #include "train/train.h"
 
 typedef struct evaluation_job {
@@ -52,6 +53,7 @@ static sgc_status prepare_local(evaluation_job *j)
     SGC_TRY(sgc_model_make(&j->model, &c->model, j->data.vocab_size));
     SGC_TRY(sgc_device_open(&j->device, sgc_device_name(c), c->training.full_determinism));
     j->has_device = true;
+    sgc_warn_device(&j->device, j->world);
     SGC_TRY(sgc_evaluator_make(&j->evaluator, j->model, &j->device, j->world->all, &j->data.validation, c->training.per_device_eval_batch_size));
     if (!(j->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
     sgc_graph_bind_arena(j->evaluator.graph, j->arena);
@@ -120,6 +122,8 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     sgc_status st = SGC_OK;
     evaluation_job j = {.world = w, .config = c};
     sgc_evaluation result;
+    sgc_threads threads;
+    SGC_TRY(sgc_threads_set(&threads, w));
     if (w->rank == 0) st = choose_local(&j);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_bcast_bytes(w->all, j.path, sizeof(j.path), 0));

@@ -34,8 +34,10 @@ static bool should_save(const sgc_run *r)
 static sgc_status write_log_local(sgc_run *r, double loss, double rate, double tokens_per_second)
 {
     double epoch = sgc_run_epoch(r);
-    sgc_log_info("update %lld/%lld  loss %.4f  grad_norm %.4f  learning_rate %.4g  epoch %.2f  %.0f tokens/s", (long long)r->state.step,
-                 (long long)r->plan.n_steps, loss, r->last_grad_norm, rate, epoch, tokens_per_second);
+    char utilization[32] = "";
+    if (r->gemm_flops > 0) snprintf(utilization, sizeof(utilization), "  utilization %.3f", sgc_run_utilization(r, tokens_per_second));
+    sgc_log_info("update %lld/%lld  loss %.4f  grad_norm %.4f  learning_rate %.4g  epoch %.2f  %.0f tokens/s%s", (long long)r->state.step,
+                 (long long)r->plan.n_steps, loss, r->last_grad_norm, rate, epoch, tokens_per_second, utilization);
     json_t *line = json_object();
     json_object_set_new(line, "step", json_integer(r->state.step));
     json_object_set_new(line, "epoch", sgc_json_number(epoch));
@@ -43,6 +45,7 @@ static sgc_status write_log_local(sgc_run *r, double loss, double rate, double t
     json_object_set_new(line, "grad_norm", sgc_json_number(r->last_grad_norm));
     json_object_set_new(line, "learning_rate", sgc_json_number(rate));
     json_object_set_new(line, "tokens_per_second", sgc_json_number(tokens_per_second));
+    if (r->gemm_flops > 0) json_object_set_new(line, "model_flops_utilization", sgc_json_number(sgc_run_utilization(r, tokens_per_second)));
     return sgc_metrics_write(&r->metrics, line);
 }
 

@@ -21,7 +21,10 @@ static const struct { const char *prefix; weight weight; } weights[] = {
     {"training.gradient_accumulation_steps", IS_QUIET}, /* derived, and logged where it is */
     {"training.log", IS_QUIET},
     {"training.disable_tqdm", IS_QUIET},
+    {"training.profile", IS_QUIET},
+    {"comm.reduce_dtype", IS_LISTED},
     {"comm.", IS_QUIET},
+    {"device.gemm_probe", IS_QUIET},
     {"", IS_LISTED},
 };
 

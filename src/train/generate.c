@@ -6,6 +6,7 @@
 #include "data/data.h"
 #include "train/choice_impl.h"
 #include "train/setup_impl.h"
+#include "train/threads_impl.h"
 #include "train/train.h"
 
 #define CHUNK 32 /* positions of the prompt that go through the model together */
@@ -47,10 +48,14 @@ static sgc_status prepare_local(generator *g)
     sgc_status st = SGC_OK;
     sgc_graph_spec spec = {.mode = SGC_DECODE, .B = 1, .T = CHUNK};
     g->tokenizer = sgc_tokenizer_at((int)g->config.data.tokenizer);
+    if (g->o->eos_token_id >= g->tokenizer->vocab_size)
+        return sgc_err(SGC_ECONFIG, "--eos_token_id %lld: the tokenizer has no such token; write a number from 0 to %lld", (long long)g->o->eos_token_id,
+                       (long long)g->tokenizer->vocab_size - 1);
     SGC_TRY(g->tokenizer->encode(g->tokenizer, g->o->prompt, g->o->prompt_bytes, &g->prompt, &g->n_prompt));
     SGC_TRY(check_prompt(g));
     spec.capacity = g->capacity;
     SGC_TRY(sgc_model_make(&g->model, &g->config.model, g->tokenizer->vocab_size));
+    g->config.training.bf16 = false; /* from the master weights: one text is too little work for bf16 to pay */
     SGC_TRY(sgc_device_open(&g->device, sgc_device_name(&g->config), g->config.training.full_determinism));
     g->has_device = true;
     SGC_TRY(sgc_graph_build(&g->chunk, g->model, &g->device, &spec));
@@ -131,7 +136,9 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
 {
     sgc_status st = SGC_OK;
     generator g = {.world = w, .o = o};
+    sgc_threads threads;
     char path[SGC_PATH_MAX];
+    SGC_TRY(sgc_threads_set(&threads, w));
     SGC_TRY(sgc_ckpt_open(&g.ckpt, checkpoint, w->all));
     if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
     SGC_AGREE(w->all);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 #include "train/signals_impl.h"
@@ -16,6 +17,12 @@ double sgc_run_tokens_per_second(const sgc_run *r)
 {
     double tokens = (double)((r->state.step - r->first_step) * r->plan.update_samples * r->data.train.block);
     return tokens > 0 ? tokens / (sgc_time_s() - r->loop_start_s) : 0;
+}
+
+double sgc_run_utilization(const sgc_run *r, double tokens_per_second)
+{
+    if (r->gemm_flops <= 0) return NAN;
+    return tokens_per_second * sgc_model_flops_per_token(r->model, r->data.train.block) / r->gemm_flops;
 }
 
 /* Micro-batch i = g * W + rank of the update takes B consecutive places of the sample stream. */
@@ -94,7 +101,9 @@ static sgc_status update(sgc_run *r)
     sgc_control *control = &r->control;
     sgc_control_clear(control);
     for (int64_t g = 0; g < r->plan.accumulation; g++) {
+        double start_s = sgc_trace_now();
         SGC_TRY(read_micro(r, g));
+        sgc_trace_work("read_samples", NULL, start_s, 0, 0);
         SGC_TRY(sgc_zero_train_micro(r->engine, r->graph, g));
         sgc_control_add_losses(control, sgc_graph_losses(r->graph), r->plan.micro_batch * r->data.train.block);
     }
@@ -127,7 +136,7 @@ static void end_without_peers(sgc_run *r)
 static void note_stop(sgc_run *r)
 {
     if (r->control.n_stop == 0 || r->state.step >= r->plan.n_steps) return;
-    r->stop = 1;
+    r->stop = true;
     if (sgc_signals_stop()) sgc_log_warning("%s: stopping after update %lld", strsignal(sgc_signals_stop()), (long long)r->state.step);
 }
 
@@ -145,8 +154,10 @@ static sgc_status train_updates(sgc_run *r)
     r->evaluated_step = -1;
     r->saving.next_step = r->state.step + SGC_FIRST_AUTO_SAVE;
     sgc_progress_start(&r->progress, bar && r->world->rank == 0, r->plan.n_steps, r->state.step);
+    sgc_profile_plan(&r->profile, r->t->profile, r->state.step, r->plan.n_steps);
     r->loop_start_s = r->window_start_s = sgc_time_s();
     while (r->state.step < r->plan.n_steps && !r->stop) {
+        SGC_TRY(sgc_profile_before(&r->profile, r->world->all, r->state.step));
         double start_s = sgc_time_s();
         count_sent(r, -1);
         st = update(r);
@@ -155,6 +166,7 @@ static sgc_status train_updates(sgc_run *r)
         if (st != SGC_OK) end_without_peers(r);
         r->last_step_s = sgc_time_s() - start_s;
         r->step_s[(r->state.step - r->first_step - 1) % SGC_N_STEP_TIMES] = r->last_step_s;
+        SGC_TRY(sgc_profile_after(&r->profile, r->world->all, r->t->output_dir, r->last_step_s));
         if (r->state.step == r->first_step + 1) r->startup_s = sgc_time_since_start_s();
         note_stop(r);
         show_progress(r);
@@ -162,6 +174,7 @@ static sgc_status train_updates(sgc_run *r)
         SGC_TRY(sgc_events_run(r));
         if (r->control.n_log > 0 || r->stop) SGC_TRY(sgc_log_flush(r->world->all));
     }
+    SGC_TRY(sgc_profile_end(&r->profile, r->world->all, r->t->output_dir));
 done:
     return st;
 }
@@ -171,9 +184,11 @@ sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
     sgc_status st = SGC_OK;
     sgc_run r = {.world = w, .config = c, .t = &c->training, .saved_step = -1};
     sgc_signals_install();
+    SGC_TRY(sgc_threads_set(&r.threads, w));
     SGC_TRY(sgc_run_setup(&r));
     SGC_TRY(sgc_report_start(&r));
-    if (r.state.step >= r.plan.n_steps)
+    SGC_TRY(sgc_log_flush(w->all));
+    if (r.state.step >= r.plan.n_steps && w->rank == 0)
         sgc_log_info("nothing is left to do: update %lld of %lld is done (raise max_steps or num_train_epochs)", (long long)r.state.step,
                      (long long)r.plan.n_steps);
     st = train_updates(&r);

@@ -2,7 +2,6 @@
 #include "config.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +56,23 @@ static const char *grouped(int64_t n, char out[32])
     return out;
 }
 
+/* "16 P", "4 P + 12 P/N", "16 P/N": bytes of model states of P parameters on N ranks */
+static const char *formula_text(const sgc_zero_cost *c, char out[48])
+{
+    if (c->sharded_bytes == 0) snprintf(out, 48, "%g P", c->whole_bytes);
+    else if (c->whole_bytes == 0) snprintf(out, 48, "%g P/N", c->sharded_bytes);
+    else snprintf(out, 48, "%g P + %g P/N", c->whole_bytes, c->sharded_bytes);
+    return out;
+}
+
+/* What numbers are while they are computed with, added up and sent. */
+static const char *precision_text(const sgc_run *r)
+{
+    if (!r->t->bf16) return "fp32";
+    if (r->config->comm.reduce_dtype == SGC_REDUCE_BF16) return "bf16, fp32 master weights; gradients travel as bf16";
+    return "bf16, fp32 master weights; gradients travel as fp32";
+}
+
 sgc_status sgc_report_start(sgc_run *r)
 {
     sgc_status st = SGC_OK;
@@ -64,16 +80,19 @@ sgc_status sgc_report_start(sgc_run *r)
     const sgc_plan *p = &r->plan;
     sgc_zero_cost formula = sgc_zero_formula(r->engine);
     spread least, most;
-    char a[32], b[32], c[32];
+    char a[32], b[32], c[32], text[48];
     SGC_TRY(measure(r, &least, &most));
+    if (r->world->rank != 0) goto done;
     sgc_log_info("***** Running training *****");
     sgc_log_info("  Model                        %s, %s parameters", r->model->type, grouped(r->model->n_parameters, a));
     sgc_log_info("  Samples                      %s of %lld tokens, %s for validation", grouped(r->data.train.n, a), (long long)r->data.train.block,
                  grouped(r->data.validation.n, b));
-    sgc_log_info("  Ranks                        %d on %d node%s, %d thread%s each", r->world->size, r->world->n_nodes,
-                 r->world->n_nodes == 1 ? "" : "s", omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s");
-    sgc_log_info("  ZeRO stage                   %d: %s of states per rank, by the formula %s", (int)r->config->zero.stage,
-                 sgc_format_bytes(most.states, a), sgc_format_bytes(formula.state_bytes, b));
+    sgc_log_info("  Ranks                        %d on %d node%s, %d thread%s each on %d core%s", r->world->size, r->world->n_nodes,
+                 r->world->n_nodes == 1 ? "" : "s", r->threads.n, r->threads.n == 1 ? "" : "s", r->threads.n_cores, r->threads.n_cores == 1 ? "" :
+                 r->threads.n_sharing > 1 ? "s shared by the ranks" : "s");
+    sgc_log_info("  Precision                    %s", precision_text(r));
+    sgc_log_info("  ZeRO stage                   %d: %s of states per rank, by the formula %s = %s", (int)r->config->zero.stage,
+                 sgc_format_bytes(most.states, a), formula_text(&formula, text), sgc_format_bytes(formula.state_bytes, b));
     sgc_log_info("  Communication buffers        %s", sgc_format_bytes(most.held[SGC_MEM_COMM], a));
     sgc_log_info("  Activations                  %s (%s %s gradient_checkpointing)%s", sgc_format_bytes((double)r->train_arena_bytes, a),
                  sgc_format_bytes((double)r->other_arena_bytes, b), t->gradient_checkpointing ? "without" : "with",
@@ -88,11 +107,13 @@ sgc_status sgc_report_start(sgc_run *r)
                  (long long)p->micro_batch, r->world->size, (long long)p->accumulation);
     sgc_log_info("  Updates                      %s, of which %s are done; %s per epoch", grouped(p->n_steps, a), grouped(r->state.step, b),
                  grouped(p->updates_per_epoch, c));
+    if (r->gemm_flops > 0) sgc_log_info("  Matrix products              %.1f GFLOP/s by all ranks in the probe", 1e-9 * r->gemm_flops);
     sgc_log_info("  Run                          %s in %s", r->run_id, t->output_dir);
+    if (t->warmup_steps > 0 && t->warmup_ratio > 0)
+        sgc_log_info("warmup_steps %lld and warmup_ratio %g are both given: warmup_steps acts", (long long)t->warmup_steps, t->warmup_ratio);
     if (p->accumulation < t->gradient_accumulation_steps)
         sgc_log_warning("an epoch has only %lld micro-batches per rank: gradient_accumulation_steps acts as %lld", (long long)p->micro_per_epoch,
                         (long long)p->accumulation);
-    SGC_TRY(sgc_log_flush(r->world->all));
 done:
     return st;
 }
@@ -166,7 +187,7 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:s}", "outcome", outcome, "run_id", r->run_id, "date", date, "host", sgc_node_name(), "version",
                             PACKAGE_VERSION);
     struct { const char *key; int64_t value; } integers[] = {
-        {"world_size", r->world->size}, {"nodes", r->world->n_nodes}, {"threads_per_rank", omp_get_max_threads()},
+        {"world_size", r->world->size}, {"nodes", r->world->n_nodes}, {"threads_per_rank", r->threads.n}, {"cores_per_rank", r->threads.n_cores},
         {"stage", r->config->zero.stage}, {"n_parameters", r->model->n_parameters}, {"n_embedding_parameters", r->model->n_embedding_parameters},
         {"per_device_train_batch_size", r->plan.micro_batch}, {"gradient_accumulation_steps", r->plan.accumulation},
         {"total_train_batch_size", r->plan.update_samples}, {"block_size", r->data.train.block}, {"train_samples", r->data.train.n},
@@ -175,12 +196,16 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     for (size_t i = 0; i < sizeof(integers) / sizeof(integers[0]); i++)
         json_object_set_new(out, integers[i].key, json_integer(integers[i].value));
     json_object_set_new(out, "full_determinism", json_boolean(r->t->full_determinism));
+    json_object_set_new(out, "bf16", json_boolean(r->t->bf16));
+    json_object_set_new(out, "reduce_dtype", json_string(r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? "bf16" : "fp32"));
     json_object_set_new(out, "gradient_checkpointing", json_boolean(r->t->gradient_checkpointing));
     json_object_set_new(out, "memory_bytes", memory(r, least, most));
     json_object_set_new(out, "sent_per_update", sent_per_update(r, least, most));
     struct { const char *key; double value; } numbers[] = {
         {"epoch", sgc_run_epoch(r)}, {"startup_s", r->startup_s}, {"train_runtime", sgc_time_s() - r->loop_start_s},
-        {"tokens_per_second", sgc_run_tokens_per_second(r)}, {"total_flos", s->total_flos},
+        {"tokens_per_second", sgc_run_tokens_per_second(r)},
+        {"model_flops_utilization", sgc_run_utilization(r, sgc_run_tokens_per_second(r))}, {"gemm_flops_per_second", r->gemm_flops > 0 ? r->gemm_flops : NAN},
+        {"total_flos", s->total_flos},
         {"train_loss", s->train_loss_n ? s->train_loss_sum / (double)s->train_loss_n : NAN}, {"last_loss", s->last_loss},
         {"eval_loss", s->last_eval_loss}, {"eval_perplexity", sgc_perplexity(s->last_eval_loss)}, {"best_eval_loss", s->best_metric}};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -234,7 +259,7 @@ sgc_status sgc_report_end(sgc_run *r)
     if (r->world->rank == 0 && worked && !r->stop) st = write_end_local(r);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "completed"));
-    if (worked)
+    if (worked && r->world->rank == 0)
         sgc_log_info("%s after update %lld of %lld: train_loss %.4f, %.0f tokens/s, first update %.2f s after the start", r->stop ? "Interrupted" : "Completed",
                      (long long)r->state.step, (long long)r->plan.n_steps, r->state.train_loss_sum / (double)r->state.train_loss_n,
                      sgc_run_tokens_per_second(r), r->startup_s);

@@ -9,8 +9,10 @@
 #include "train/evaluator_impl.h"
 #include "train/metrics_impl.h"
 #include "train/plan_impl.h"
+#include "train/profile_impl.h"
 #include "train/progress_impl.h"
 #include "train/saving_impl.h"
+#include "train/threads_impl.h"
 #include "train/train.h"
 
 #define SGC_N_STEP_TIMES 65536 /* the last so many updates are timed */
@@ -32,6 +34,7 @@ typedef struct sgc_run {
     sgc_ckpt *ckpt;           /* of start.path while loading; NULL else                               */
     char run_id[SGC_ID_CHARS + 1];
 
+    sgc_threads threads;
     sgc_device device;
     sgc_dataset data;
     sgc_plan plan;
@@ -49,7 +52,7 @@ typedef struct sgc_run {
     sgc_run_state state;
     sgc_control control;      /* of the last update, agreed                                           */
     double last_grad_norm;
-    int stop;                 /* a stop was agreed on                                                 */
+    bool stop;                /* a stop was agreed on                                                 */
     int64_t evaluated_step;   /* of the last evaluation; -1: none                                      */
     bool epoch_ended;         /* the last update crossed the end of an epoch, or was the last of all   */
     int64_t saved_step;       /* of the last save that was begun; -1: not yet                          */
@@ -57,6 +60,8 @@ typedef struct sgc_run {
 
     sgc_metrics metrics;      /* rank 0                                                               */
     sgc_progress progress;
+    sgc_profile profile;
+    double gemm_flops;        /* per second, of all ranks; 0: not measured                            */
     double loop_start_s, window_start_s, startup_s, last_step_s;
     int64_t first_step, window_first_step; /* done when this job, this log window began                */
     double *step_s;           /* [SGC_N_STEP_TIMES], a ring                                           */
@@ -93,6 +98,8 @@ sgc_status sgc_best_load(sgc_run *r);
 /* Epochs done, with fraction. */
 double sgc_run_epoch(const sgc_run *r);
 double sgc_run_tokens_per_second(const sgc_run *r); /* since the loop began */
+/* The part of the measured rate of matrix products that the model's own operations reach; NaN: not measured. */
+double sgc_run_utilization(const sgc_run *r, double tokens_per_second);
 
 /* All collective: the table at the start, OUTPUT_DIR/run.json (outcome: "running", "completed" or "interrupted"), and both at the end. */
 sgc_status sgc_report_start(sgc_run *r);

@@ -179,7 +179,7 @@ sgc_status sgc_saving_poll(sgc_run *r)
 static void describe(const sgc_run *r, sgc_ckpt_info *info)
 {
     const sgc_run_state *s = &r->state;
-    *info = (sgc_ckpt_info){.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .global_batch = r->plan.global_batch,
+    *info = (sgc_ckpt_info){.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->t->bf16, .global_batch = r->plan.global_batch,
                             .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
     snprintf(info->run_id, sizeof(info->run_id), "%s", r->run_id);
     snprintf(info->dtype, sizeof(info->dtype), "float32");

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/trace.h"
+#include "train/probe_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 #include "train/train.h"
@@ -64,7 +66,17 @@ done:
     return st;
 }
 
-const char *sgc_device_name(const sgc_config *c) { return c->device.type == SGC_DEVICE_REFERENCE ? "ref32" : "cpu"; }
+const char *sgc_device_name(const sgc_config *c)
+{
+    if (c->device.type == SGC_DEVICE_REFERENCE) return "ref32";
+    return c->training.bf16 ? "cpu_bf16" : "cpu";
+}
+
+void sgc_warn_device(const sgc_device *d, const sgc_world *w)
+{
+    if (d->emulates && w->node_rank == 0)
+        sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as fp32 or slower; what it saves is memory", sgc_device_isa());
+}
 
 void sgc_abort_job(sgc_world *w, const char *where)
 {
@@ -119,6 +131,7 @@ static sgc_status derive_local(sgc_run *r)
     SGC_TRY(sgc_model_make(&r->model, &r->config->model, r->data.vocab_size));
     SGC_TRY(sgc_device_open(&r->device, sgc_device_name(r->config), r->t->full_determinism));
     r->has_device = true;
+    sgc_warn_device(&r->device, r->world);
     SGC_TRY(build_graphs_local(r));
     SGC_TRY(take_memory_local(r));
 done:
@@ -163,7 +176,8 @@ static sgc_status make_states(sgc_run *r, bool *again)
     st = derive_local(r);
     SGC_AGREE(all);
     sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
-                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation};
+                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
+                          .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
     r->evaluator.engine = r->engine;
     SGC_TRY(sgc_start_load(r, again));
@@ -186,6 +200,7 @@ sgc_status sgc_run_setup(sgc_run *r)
         SGC_TRY(make_states(r, &again));
     } while (again);
     SGC_TRY(sgc_saving_setup(r));
+    if (r->config->device.gemm_probe) SGC_TRY(sgc_probe_gemm(&r->device, r->world->all, &r->gemm_flops));
     SGC_TRY(sgc_start_settle(r));
 done:
     return st;
@@ -193,6 +208,7 @@ done:
 
 void sgc_run_free(sgc_run *r)
 {
+    sgc_trace_free();
     sgc_progress_end(&r->progress);
     sgc_metrics_close(&r->metrics);
     sgc_saving_free(&r->saving); /* its thread reads the model */

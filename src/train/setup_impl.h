@@ -4,9 +4,13 @@
 
 #include "comm/comm.h"
 #include "conf/config.h"
+#include "device/device.h"
 #include "train/dataset_impl.h"
 
 const char *sgc_device_name(const sgc_config *c); /* for sgc_device_open */
+
+/* Once per node: what a device can do only slowly. */
+void sgc_warn_device(const sgc_device *d, const sgc_world *w);
 
 /* The configuration names the vocabulary, so that a saved one describes its model by itself. Local. */
 sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d);

@@ -59,10 +59,13 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
             s->path[n - 1] = '\0';
     }
     s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
-    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir)
-        st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: continue with --resume_from_checkpoint latest, or start a new run with "
-                     "--overwrite_output_dir (they are then renamed, not deleted), or choose another output_dir", t->output_dir, n_present,
-                     n_present > 1 ? "s" : "", automatic ? ", none of them usable" : s->path[0] ? " of another run" : "");
+    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
+        bool is_usable = s->old_id[0];
+        st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
+                     "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",
+                     !is_usable ? ", none of them usable (stagecoach ckpt ls says why)" : s->path[0] ? " of another run" : "",
+                     is_usable ? "continue with --resume_from_checkpoint latest, or " : "");
+    }
 done:
     return st;
 }
@@ -74,7 +77,7 @@ static sgc_status keep_global_batch(sgc_run *r, const sgc_ckpt_info *info)
     const char *name = "training.gradient_accumulation_steps";
     int64_t B = r->t->per_device_train_batch_size, W = r->world->size, G = r->t->gradient_accumulation_steps;
     if (sgc_config_is_on_command_line(r->config, name)) {
-        if (B * W * G != info->global_batch)
+        if (B * W * G != info->global_batch && r->world->rank == 0)
             sgc_log_info("the global batch changes from %lld to %lld samples", (long long)info->global_batch, (long long)(B * W * G));
         return SGC_OK;
     }
@@ -82,8 +85,9 @@ static sgc_status keep_global_batch(sgc_run *r, const sgc_ckpt_info *info)
     if (G != r->t->gradient_accumulation_steps) {
         char value[32];
         snprintf(value, sizeof(value), "%lld", (long long)G);
-        sgc_log_info("gradient_accumulation_steps is %s, to keep the checkpoint's global batch of %lld samples on %lld ranks", value,
-                     (long long)info->global_batch, (long long)W);
+        if (r->world->rank == 0)
+            sgc_log_info("gradient_accumulation_steps is %s, to keep the checkpoint's global batch of %lld samples on %lld ranks", value,
+                         (long long)info->global_batch, (long long)W);
         SGC_TRY(sgc_config_set(r->config, name, value, "kept global batch of the checkpoint"));
     }
 done:
@@ -176,7 +180,8 @@ static void restore_counters(sgc_run *r)
         r->schedule.plateau.n_bad = s->plateau_n_bad;
         r->schedule.plateau.has_best = s->plateau_has_best != 0;
     }
-    sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
+    if (r->world->rank == 0)
+        sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
 }
 
 sgc_status sgc_start_load(sgc_run *r, bool *again)
@@ -197,7 +202,7 @@ sgc_status sgc_start_load(sgc_run *r, bool *again)
             SGC_TRY(sgc_ckpt_open(&r->ckpt, from, all));
             SGC_TRY(sgc_fit_check(r->world, r->config, from, false));
             SGC_TRY(sgc_ckpt_load(r->ckpt, r->engine, r->model, true, all));
-            sgc_log_info("starting from the weights of %s", from);
+            if (r->world->rank == 0) sgc_log_info("starting from the weights of %s", from);
         } else {
             SGC_TRY(sgc_zero_init_weights(r->engine, (uint64_t)r->t->seed));
         }

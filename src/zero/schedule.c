@@ -45,19 +45,20 @@ static void find_backflows(sgc_pass *p, const sgc_graph *g)
     }
 }
 
-static sgc_status place(sgc_pass *p, const sgc_flat *flats, bool pooled_gradients)
+static sgc_status place(sgc_pass *p, const sgc_flat *flats, const sgc_pass_spec *spec)
 {
     sgc_status st = SGC_OK;
     int n = 0;
-    sgc_span *spans = calloc((size_t)(p->n_stays + 2 * p->n_units), sizeof(*spans));
+    sgc_span *spans = calloc((size_t)(p->n_stays + 3 * p->n_units), sizeof(*spans));
     if (!spans) return sgc_err(SGC_ENOMEM, "no memory for the schedule of %d units", p->n_units);
     for (int i = 0; i < p->n_stays; i++)
-        spans[n++] = (sgc_span){p->stays[i].start, p->stays[i].last, (size_t)flats[p->stays[i].unit].n_padded * sizeof(float), 0};
+        spans[n++] = (sgc_span){p->stays[i].start, p->stays[i].last, (size_t)flats[p->stays[i].unit].n_padded * spec->value_bytes, 0};
     for (int u = 0; p->backflows && u < p->n_units; u++) {
         const sgc_backflow *b = &p->backflows[u];
-        size_t whole = (size_t)flats[u].n_padded * sizeof(float), shard = (size_t)flats[u].n_shard * sizeof(float);
-        spans[n++] = (sgc_span){b->first, b->last + 1, pooled_gradients ? whole : 0, 0};
-        spans[n++] = (sgc_span){b->last, b->last + 1, whole - shard, 0};
+        size_t n_whole = (size_t)flats[u].n_padded, n_arriving = n_whole - (size_t)flats[u].n_shard, travel_bytes = sgc_dtype_bytes(spec->reduce_type);
+        spans[n++] = (sgc_span){b->first, b->last + 1, spec->pooled_gradients ? n_whole * sizeof(float) : 0, 0};
+        spans[n++] = (sgc_span){b->last, b->last + 1, n_arriving * travel_bytes, 0};
+        spans[n++] = (sgc_span){b->last, b->last + 1, spec->reduce_type == SGC_F32 ? 0 : n_whole * travel_bytes, 0};
     }
     SGC_TRY(sgc_place(spans, n, 0, &p->buffer_bytes));
     n = 0;
@@ -66,6 +67,7 @@ static sgc_status place(sgc_pass *p, const sgc_flat *flats, bool pooled_gradient
     for (int u = 0; p->backflows && u < p->n_units; u++) {
         p->backflows[u].gradient_offset = spans[n++].offset;
         p->backflows[u].scratch_offset = spans[n++].offset;
+        p->backflows[u].rounded_offset = spans[n++].offset;
     }
 done:
     free(spans);
@@ -90,7 +92,7 @@ sgc_status sgc_pass_make(sgc_pass *p, const sgc_model *model, const sgc_flat *fl
     }
     if (spec->sharded_parameters) find_stays(p, g, spec->prefetch);
     if (spec->backward) find_backflows(p, g);
-    SGC_TRY(place(p, flats, spec->pooled_gradients));
+    SGC_TRY(place(p, flats, spec));
 done:
     sgc_graph_free(g);
     if (device.ops) sgc_device_close(&device);

@@ -23,6 +23,7 @@ typedef struct sgc_backflow { /* a unit's gradients while they are whole        
     int first, last;          /* first and last time that add to them; reduced after the last, finished after last + 1 */
     size_t gradient_offset;   /* in the communication buffer, where they are pooled          */
     size_t scratch_offset;    /* parts that arrive from the peers                            */
+    size_t rounded_offset;    /* the gradient as it travels, where that is not its own type   */
 } sgc_backflow;
 
 typedef struct sgc_pass {
@@ -37,6 +38,8 @@ typedef struct sgc_pass_spec {
     bool backward;
     bool sharded_parameters;  /* gathers are needed                                          */
     bool pooled_gradients;    /* whole gradients are kept only until they are reduced        */
+    size_t value_bytes;       /* of a gathered parameter                                     */
+    sgc_dtype reduce_type;    /* of a gradient that travels                                  */
     int prefetch;
 } sgc_pass_spec;
 

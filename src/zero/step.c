@@ -4,7 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-static int my_rank(const sgc_zero *z) { return sgc_group_rank(z->group); }
+#include "base/trace.h"
+
+/*
+ * Between the calls of a unit: messages move only while the library of messages is called. About every millisecond they keep up. Where a call
+ * is dear, because the library yields the core to another process, calls are made so seldom that they take a tenth of the time.
+ */
+static void let_messages_move(void *arg)
+{
+    sgc_zero *z = arg;
+    double start_s = sgc_time_s();
+    if (start_s < z->next_progress_s || !z->ops->progress(z->group)) return;
+    double end_s = sgc_time_s(), pause_s = 9 * (end_s - start_s);
+    z->next_progress_s = end_s + (pause_s > 1e-3 ? pause_s : 1e-3);
+    sgc_trace_wait("progress", start_s);
+}
+
+static bool needs_progress(const sgc_zero *z) { return z->ops->progress && sgc_group_size(z->group) > 1; }
+static void bind_progress(sgc_zero *z, sgc_graph *g) { sgc_graph_bind_between(g, needs_progress(z) ? let_messages_move : NULL, z); }
 
 /* Stage 3: start the gathers of this time. The own part goes into its place first. */
 static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
@@ -13,9 +30,10 @@ static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
     for (int i = 0; i < p->n_stays && p->stays[i].start <= time; i++) {
         if (p->stays[i].start != time) continue;
         sgc_zero_unit *u = &z->units[p->stays[i].unit];
-        u->values = (float *)(z->buffer + p->stays[i].offset);
-        memcpy(u->values + my_rank(z) * u->flat.n_shard, u->slots[SGC_SLOT_MODEL], (size_t)u->flat.n_shard * sizeof(float));
-        SGC_TRY(z->ops->all_gather(z->group, u->values, u->flat.n_shard, &u->gather));
+        sgc_dtype type = sgc_zero_value_type(z);
+        u->values = z->buffer + p->stays[i].offset;
+        memcpy(sgc_zero_part(z, u, u->values, type), u->value_shard, (size_t)u->flat.n_shard * sgc_dtype_bytes(type));
+        SGC_TRY(z->ops->all_gather(z->group, type, u->values, u->flat.n_shard, &u->gather));
     }
 done:
     return st;
@@ -36,7 +54,7 @@ static sgc_status bind(sgc_zero *z, sgc_graph *g, int index, bool backward)
         if (owners[i] < 0) continue;
         sgc_zero_unit *u = &z->units[owners[i]];
         if (sgc_graph_reads(g, backward, index, owners[i])) SGC_TRY(z->ops->wait(&u->gather));
-        sgc_graph_bind_unit(g, owners[i], u->values, u->gradients);
+        sgc_graph_bind_unit(g, owners[i], u->values, u->gradients, u->fresh);
     }
 done:
     return st;
@@ -46,6 +64,7 @@ sgc_status sgc_zero_forward(sgc_zero *z, sgc_graph *g)
 {
     sgc_status st = SGC_OK;
     const sgc_pass *p = &z->evaluation;
+    bind_progress(z, g);
     for (int time = 0; time < p->n_times; time++) {
         SGC_TRY(start_stays(z, p, time));
         SGC_TRY(bind(z, g, time, false));
@@ -56,15 +75,27 @@ done:
     return st;
 }
 
-/* Whole gradients start from zero before the first call that adds to them, at the first micro-batch that they collect. */
+/* Alignment gaps and padding, which no call writes. */
+static void clear_gaps(const sgc_zero_unit *u)
+{
+    int64_t end = 0;
+    for (int k = 0; k <= u->unit->n_params; k++) {
+        int64_t next = k < u->unit->n_params ? u->unit->params[k].offset : u->flat.n_padded;
+        memset(u->gradients + end, 0, (size_t)(next - end) * sizeof(float));
+        if (k < u->unit->n_params) end = next + u->unit->params[k].n;
+    }
+}
+
+/* Before the first call of a pass that adds to a unit's gradients. fresh: of the first micro-batch that they collect. */
 static void open_gradients(sgc_zero *z, int time, bool fresh)
 {
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
         const sgc_backflow *b = &z->training.backflows[i];
         if (b->first != time) continue;
-        if (sgc_zero_shards_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
-        if (fresh) memset(u->gradients, 0, (size_t)u->flat.n_padded * sizeof(float));
+        if (sgc_zero_pools_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
+        u->fresh = fresh;
+        if (fresh) clear_gaps(u);
     }
 }
 
@@ -75,8 +106,15 @@ static sgc_status start_reductions(sgc_zero *z, int time)
         sgc_zero_unit *u = &z->units[i];
         const sgc_backflow *b = &z->training.backflows[i];
         if (b->last != time) continue;
-        float *part = u->gradients + my_rank(z) * u->flat.n_shard;
-        SGC_TRY(z->ops->reduce_scatter(z->group, u->gradients, part, (float *)(z->buffer + b->scratch_offset), u->flat.n_shard, &u->reduce));
+        void *travels = u->gradients;
+        if (z->spec.reduce_type != SGC_F32) {
+            double start_s = sgc_trace_now();
+            travels = z->buffer + b->rounded_offset;
+            z->device->ops->narrow(z->device, travels, u->gradients, u->flat.n_padded);
+            sgc_trace_work("round_gradient", u->unit->name, start_s, 0, 6 * (double)u->flat.n_padded);
+        }
+        SGC_TRY(z->ops->reduce_scatter(z->group, z->spec.reduce_type, travels, sgc_zero_part(z, u, u->gradients, SGC_F32), z->buffer + b->scratch_offset,
+                                       u->flat.n_shard, &u->reduce));
     }
 done:
     return st;
@@ -96,21 +134,39 @@ static void add_into(float *restrict sum, const float *restrict x, int64_t n)
  */
 static void collect(sgc_zero *z, sgc_zero_unit *u, int64_t micro)
 {
-    float *part = u->gradients + my_rank(z) * u->flat.n_shard;
+    float *part = sgc_zero_part(z, u, u->gradients, SGC_F32);
     int64_t n = u->flat.n_shard;
     size_t bytes = (size_t)n * sizeof(float);
     if (z->spec.full_determinism) {
         int level = 0;
         for (; (micro >> level) & 1; level++)
             add_into(part, u->partial[level], n);
-        float *sum = micro + 1 == z->spec.n_micro ? u->gradient_shard : u->partial[level];
+        void *sum = micro + 1 == z->spec.n_micro ? u->gradient_shard : (void *)u->partial[level];
         if (sum != part) memcpy(sum, part, bytes);
+    } else if (sgc_zero_rounds_gradients(z)) {
+        z->device->ops->narrow(z->device, u->gradient_shard, part, n);
     } else if (sgc_zero_shards_gradients(z)) {
         if (micro == 0)
             memcpy(u->gradient_shard, part, bytes);
         else
             add_into(u->gradient_shard, part, n);
     }
+}
+
+/* The norm's part of a finished gradient, while it is still in the cache. */
+static void add_squares(sgc_zero *z, const sgc_zero_unit *u)
+{
+    int64_t n_blocks = u->flat.n_shard / SGC_FLAT_BLOCK;
+    z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, sgc_zero_gradient_type(z), u->flat.n_shard, SGC_FLAT_BLOCK);
+    for (int64_t b = 0; b < n_blocks; b++)
+        sgc_exact_add(&z->square_sum, z->block_sums[b]);
+}
+
+/* What collect and add_squares touch: the norm alone reads the shard once; otherwise it is read, and written or added to. */
+static double collected_bytes(const sgc_zero *z, const sgc_zero_unit *u)
+{
+    bool moves = z->spec.full_determinism || sgc_zero_rounds_gradients(z) || sgc_zero_shards_gradients(z);
+    return (double)u->flat.n_shard * ((moves ? sizeof(float) : 0) + (double)sgc_dtype_bytes(sgc_zero_gradient_type(z)));
 }
 
 /* Finish the reductions that were started at a time, and let pooled gradients go. */
@@ -121,8 +177,11 @@ static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
         sgc_zero_unit *u = &z->units[i];
         if (z->training.backflows[i].last != time) continue;
         SGC_TRY(z->ops->wait(&u->reduce));
+        double start_s = sgc_trace_now();
         collect(z, u, micro);
-        if (sgc_zero_shards_gradients(z)) u->gradients = NULL;
+        if (micro + 1 == z->spec.n_micro) add_squares(z, u);
+        sgc_trace_work("collect_gradient", u->unit->name, start_s, 0, collected_bytes(z, u));
+        if (sgc_zero_pools_gradients(z)) u->gradients = NULL;
     }
 done:
     return st;
@@ -132,6 +191,8 @@ sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
 {
     sgc_status st = SGC_OK;
     const sgc_pass *p = &z->training;
+    bind_progress(z, g);
+    if (micro == 0) sgc_exact_zero(&z->square_sum);
     bool reduces = sgc_zero_reduces_each(z) || micro + 1 == z->spec.n_micro;
     bool fresh = sgc_zero_reduces_each(z) || micro == 0;
     for (int time = 0; time < p->n_times; time++) {
@@ -157,14 +218,12 @@ done:
 sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum)
 {
     sgc_status st = SGC_OK;
-    sgc_exact_zero(square_sum);
+    *square_sum = z->square_sum;
+    if (sgc_zero_shards_states(z)) return SGC_OK;
+    /* Stage 0 updates everything on every rank, from gradients that are whole again. */
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
-        z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, u->flat.n_shard, SGC_FLAT_BLOCK);
-        for (int64_t b = 0; b < u->flat.n_shard / SGC_FLAT_BLOCK; b++)
-            sgc_exact_add(square_sum, z->block_sums[b]);
-        /* Stage 0 updates everything on every rank, from gradients that are whole again. */
-        if (!sgc_zero_shards_states(z)) SGC_TRY(z->ops->all_gather(z->group, u->gradients, u->flat.n_shard, &u->reduce));
+        SGC_TRY(z->ops->all_gather(z->group, sgc_zero_gradient_type(z), u->whole_gradients, u->flat.n_shard, &u->reduce));
     }
 done:
     return st;
@@ -172,10 +231,14 @@ done:
 
 const sgc_param_spec *sgc_zero_nonfinite(sgc_zero *z)
 {
+    bool rounded = sgc_zero_gradient_type(z) == SGC_BF16;
     for (int i = 0; i < z->model->n_units; i++) {
         const sgc_zero_unit *u = &z->units[i];
+        const sgc_bf16 *half = u->gradient_shard;
+        const float *whole = u->gradient_shard;
         for (int64_t e = 0; e < u->flat.n_shard; e++)
-            if (!isfinite(u->gradient_shard[e])) return sgc_unit_param_at(u->unit, my_rank(z) * u->flat.n_shard + e);
+            if (!isfinite(rounded ? sgc_bf16_to_float(half[e]) : whole[e]))
+                return sgc_unit_param_at(u->unit, sgc_group_rank(z->group) * u->flat.n_shard + e);
     }
     return NULL;
 }
@@ -189,17 +252,27 @@ done:
     return st;
 }
 
-/* Elements [first, first + n) of the flat buffer; the pointers are to element `first`. Gaps between tensors stay zero. */
-static void update_range(sgc_zero *z, const sgc_zero_unit *u, int64_t first, int64_t n, float *p, float *m, float *v, const float *g, const sgc_adamw *rule,
-                         double weight_decay)
+/* What an update of one range of a unit works on; pointers are to the first element of the range. */
+typedef struct range {
+    int64_t first, n;         /* in the flat buffer                                    */
+    char *values;             /* NULL: the states are the parameters                    */
+    float *p, *m, *v;
+    const char *gradients;
+} range;
+
+/* Tensor by tensor: gaps between them stay zero. */
+static void update_range(sgc_zero *z, const sgc_zero_unit *u, range r, const sgc_adamw *rule, double weight_decay)
 {
+    sgc_dtype g_type = sgc_zero_gradient_type(z);
+    size_t value_bytes = sgc_dtype_bytes(sgc_zero_value_type(z)), g_bytes = sgc_dtype_bytes(g_type);
     for (int k = 0; k < u->unit->n_params; k++) {
         const sgc_param_spec *t = &u->unit->params[k];
-        int64_t from = t->offset > first ? t->offset : first;
-        int64_t to = t->offset + t->n < first + n ? t->offset + t->n : first + n;
+        int64_t from = t->offset > r.first ? t->offset : r.first;
+        int64_t to = t->offset + t->n < r.first + r.n ? t->offset + t->n : r.first + r.n;
         if (from >= to) continue;
-        int64_t at = from - first;
-        z->device->ops->adamw(z->device, p + at, m + at, v + at, g + at, to - from, t->decay ? weight_decay : 0, rule);
+        size_t at = (size_t)(from - r.first);
+        z->device->ops->adamw(z->device, r.values ? r.values + at * value_bytes : NULL, r.p + at, r.m + at, r.v + at, r.gradients + at * g_bytes, g_type,
+                              to - from, t->decay ? weight_decay : 0, rule);
     }
 }
 
@@ -208,16 +281,27 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
     sgc_status st = SGC_OK;
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
-        float *const *s = u->slots, *const *w = u->whole_slots;
+        float *const *s = sgc_zero_shards_states(z) ? u->slots : u->whole_slots;
+        range r = {.p = s[SGC_SLOT_MODEL], .m = s[SGC_SLOT_EXP_AVG], .v = s[SGC_SLOT_EXP_AVG_SQ]};
         if (sgc_zero_shards_states(z)) {
-            update_range(z, u, my_rank(z) * u->flat.n_shard, u->flat.n_shard, s[SGC_SLOT_MODEL], s[SGC_SLOT_EXP_AVG], s[SGC_SLOT_EXP_AVG_SQ],
-                         u->gradient_shard, rule, weight_decay);
-            /* Whole parameters are needed by the next pass, which waits for them unit by unit. */
-            if (!sgc_zero_shards_parameters(z)) SGC_TRY(z->ops->all_gather(z->group, u->values, u->flat.n_shard, &u->gather));
+            r.first = sgc_group_rank(z->group) * u->flat.n_shard;
+            r.n = u->flat.n_shard;
+            r.gradients = u->gradient_shard;
+            if (sgc_zero_has_masters(z)) r.values = u->value_shard;
         } else {
             SGC_TRY(z->ops->wait(&u->reduce));
-            update_range(z, u, 0, u->flat.n_padded, w[SGC_SLOT_MODEL], w[SGC_SLOT_EXP_AVG], w[SGC_SLOT_EXP_AVG_SQ], u->gradients, rule, weight_decay);
+            r.n = u->flat.n_padded;
+            r.gradients = u->whole_gradients;
+            if (sgc_zero_has_masters(z)) r.values = u->values;
         }
+        double start_s = sgc_trace_now(), n_bytes = 6 * sizeof(float) + (double)sgc_dtype_bytes(sgc_zero_gradient_type(z));
+        if (r.values) n_bytes += (double)sgc_dtype_bytes(sgc_zero_value_type(z));
+        update_range(z, u, r, rule, weight_decay);
+        sgc_trace_work("adamw", u->unit->name, start_s, 0, n_bytes * (double)r.n);
+        if (needs_progress(z)) let_messages_move(z);
+        /* Where whole parameters are kept, the next pass waits for them unit by unit. */
+        if (sgc_zero_shards_states(z) && !sgc_zero_shards_parameters(z))
+            SGC_TRY(z->ops->all_gather(z->group, sgc_zero_value_type(z), u->values, u->flat.n_shard, &u->gather));
     }
 done:
     return st;

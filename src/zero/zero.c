@@ -15,6 +15,8 @@ static sgc_status check(const sgc_zero *z)
     if (!is_power_of_two(world))
         return sgc_err(SGC_ECONFIG, "full_determinism needs a power-of-two number of ranks, this job has %d; start it with another number of ranks "
                        "or without --full_determinism", world);
+    if (z->spec.reduce_type != SGC_F32)
+        return sgc_err(SGC_ECONFIG, "full_determinism needs --comm.reduce_dtype fp32: what is rounded before it travels depends on the number of ranks");
     if (!z->spec.inference && !is_power_of_two(z->spec.n_micro))
         return sgc_err(SGC_ECONFIG, "full_determinism needs a power-of-two number of micro-batches per update, here it is %lld; change "
                        "--gradient_accumulation_steps", (long long)z->spec.n_micro);
@@ -31,18 +33,17 @@ static int64_t total_padded(const sgc_zero *z)
 
 static int64_t total_shard(const sgc_zero *z) { return total_padded(z) / sgc_group_size(z->group); }
 
-/* Elements of each kind of state on this rank: whole or a shard. */
-static int64_t n_parameters_held(const sgc_zero *z) { return sgc_zero_shards_parameters(z) ? total_shard(z) : total_padded(z); }
-static int64_t n_gradients_held(const sgc_zero *z)
-{
-    return z->spec.inference ? 0 : sgc_zero_shards_gradients(z) ? total_shard(z) : total_padded(z);
-}
-static int64_t n_states_held(const sgc_zero *z)
-{
-    return z->spec.inference ? 0 : 2 * (sgc_zero_shards_states(z) ? total_shard(z) : total_padded(z));
-}
+/* Bytes of an element of each kind of state; inference has parameters only (and their master weights). */
+static size_t value_bytes(const sgc_zero *z) { return sgc_dtype_bytes(sgc_zero_value_type(z)); }
+static size_t gradient_bytes(const sgc_zero *z) { return z->spec.inference ? 0 : sgc_dtype_bytes(sgc_zero_gradient_type(z)); }
+static size_t states_bytes(const sgc_zero *z) { return sizeof(float) * ((z->spec.inference ? 0 : 2) + (sgc_zero_has_masters(z) ? 1u : 0u)); }
 
-static float *alloc_floats(sgc_mem_purpose purpose, int64_t n) { return sgc_mem_alloc(purpose, (size_t)n * sizeof(float)); }
+/* Elements of a kind of state on this rank: whole, or a shard. */
+static size_t n_held(const sgc_zero *z, bool sharded) { return (size_t)(sharded ? total_shard(z) : total_padded(z)); }
+
+static size_t parameters_held(const sgc_zero *z) { return value_bytes(z) * n_held(z, sgc_zero_shards_parameters(z)); }
+static size_t gradients_held(const sgc_zero *z) { return gradient_bytes(z) * n_held(z, sgc_zero_shards_gradients(z)); }
+static size_t states_held(const sgc_zero *z) { return states_bytes(z) * n_held(z, sgc_zero_shards_states(z)); }
 
 static sgc_status allocate(sgc_zero *z)
 {
@@ -50,44 +51,58 @@ static sgc_status allocate(sgc_zero *z)
     for (int i = 0; i < z->model->n_units; i++)
         if (z->units[i].flat.n_shard / SGC_FLAT_BLOCK > n_blocks) n_blocks = z->units[i].flat.n_shard / SGC_FLAT_BLOCK;
     size_t buffer_bytes = z->training.buffer_bytes > z->evaluation.buffer_bytes ? z->training.buffer_bytes : z->evaluation.buffer_bytes;
-    z->parameters = alloc_floats(SGC_MEM_PARAMETERS, n_parameters_held(z));
+    z->parameters = sgc_mem_alloc(SGC_MEM_PARAMETERS, parameters_held(z));
+    z->optimizer = sgc_mem_alloc(SGC_MEM_OPTIMIZER, states_held(z));
     z->buffer = sgc_mem_alloc(SGC_MEM_COMM, buffer_bytes);
-    if (!z->parameters || !z->buffer) return SGC_ENOMEM;
+    if (!z->parameters || !z->optimizer || !z->buffer) return SGC_ENOMEM;
     if (z->spec.inference) return SGC_OK;
-    z->gradient_memory = alloc_floats(SGC_MEM_GRADIENTS, n_gradients_held(z));
-    z->optimizer = alloc_floats(SGC_MEM_OPTIMIZER, n_states_held(z));
-    z->partial_memory = alloc_floats(SGC_MEM_COMM, z->n_levels * total_shard(z));
+    z->gradient_memory = sgc_mem_alloc(SGC_MEM_GRADIENTS, gradients_held(z));
+    z->partial_memory = sgc_mem_alloc(SGC_MEM_COMM, (size_t)(z->n_levels * total_shard(z)) * sizeof(float));
     z->block_sums = sgc_mem_alloc(SGC_MEM_COMM, (size_t)n_blocks * sizeof(double));
-    return z->gradient_memory && z->optimizer && z->partial_memory && z->block_sums ? SGC_OK : SGC_ENOMEM;
+    return z->gradient_memory && z->partial_memory && z->block_sums ? SGC_OK : SGC_ENOMEM;
 }
 
-static float *take(float **from, int64_t n)
+static void *take(char **from, int64_t n, size_t element_bytes)
 {
-    float *p = *from;
-    *from += n;
+    char *p = *from;
+    *from += (size_t)n * element_bytes;
     return p;
 }
 
 /* A kept state of one unit: whole, with this rank's shard inside, or the shard alone. */
-static void point(const sgc_zero *z, const sgc_flat *f, bool sharded, float **from, float **whole, float **shard)
+static void point(const sgc_zero *z, const sgc_zero_unit *u, bool sharded, sgc_dtype type, char **from, void **whole, void **shard)
 {
-    *whole = sharded ? NULL : take(from, f->n_padded);
-    *shard = sharded ? take(from, f->n_shard) : *whole + sgc_group_rank(z->group) * f->n_shard;
+    *whole = sharded ? NULL : take(from, u->flat.n_padded, sgc_dtype_bytes(type));
+    *shard = sharded ? take(from, u->flat.n_shard, sgc_dtype_bytes(type)) : sgc_zero_part(z, u, *whole, type);
+}
+
+static void point_slot(const sgc_zero *z, sgc_zero_unit *u, sgc_slot slot, char **from)
+{
+    void *whole, *shard;
+    point(z, u, sgc_zero_shards_states(z), SGC_F32, from, &whole, &shard);
+    u->whole_slots[slot] = whole;
+    u->slots[slot] = shard;
 }
 
 static void point_units(sgc_zero *z)
 {
-    float *parameters = z->parameters, *gradients = z->gradient_memory, *optimizer = z->optimizer, *partial = z->partial_memory;
+    char *parameters = z->parameters, *gradients = z->gradient_memory, *optimizer = z->optimizer, *partial = z->partial_memory;
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
-        point(z, &u->flat, sgc_zero_shards_parameters(z), &parameters, &u->whole_slots[SGC_SLOT_MODEL], &u->slots[SGC_SLOT_MODEL]);
-        u->values = u->whole_slots[SGC_SLOT_MODEL];
+        point(z, u, sgc_zero_shards_parameters(z), sgc_zero_value_type(z), &parameters, &u->values, &u->value_shard);
+        if (sgc_zero_has_masters(z)) {
+            point_slot(z, u, SGC_SLOT_MODEL, &optimizer);
+        } else {
+            u->whole_slots[SGC_SLOT_MODEL] = u->values;
+            u->slots[SGC_SLOT_MODEL] = u->value_shard;
+        }
         if (z->spec.inference) continue;
-        point(z, &u->flat, sgc_zero_shards_gradients(z), &gradients, &u->gradients, &u->gradient_shard);
         for (int slot = SGC_SLOT_EXP_AVG; slot < SGC_N_SLOTS; slot++)
-            point(z, &u->flat, sgc_zero_shards_states(z), &optimizer, &u->whole_slots[slot], &u->slots[slot]);
+            point_slot(z, u, slot, &optimizer);
+        point(z, u, sgc_zero_shards_gradients(z), sgc_zero_gradient_type(z), &gradients, &u->whole_gradients, &u->gradient_shard);
+        if (!sgc_zero_pools_gradients(z)) u->gradients = u->whole_gradients;
         for (int k = 0; k < z->n_levels; k++)
-            u->partial[k] = take(&partial, u->flat.n_shard);
+            u->partial[k] = take(&partial, u->flat.n_shard, sizeof(float));
     }
 }
 
@@ -110,7 +125,8 @@ static sgc_status make_local(sgc_zero *z)
         flats[i] = sgc_flat_make(model->units[i].n, sgc_group_size(z->group));
         z->units[i] = (sgc_zero_unit){.unit = &model->units[i], .flat = flats[i]};
     }
-    sgc_pass_spec pass = {.sharded_parameters = sgc_zero_shards_parameters(z), .pooled_gradients = sgc_zero_shards_gradients(z), .prefetch = z->spec.prefetch_units};
+    sgc_pass_spec pass = {.sharded_parameters = sgc_zero_shards_parameters(z), .pooled_gradients = sgc_zero_pools_gradients(z),
+                          .prefetch = z->spec.prefetch_units, .value_bytes = value_bytes(z), .reduce_type = z->spec.reduce_type};
     SGC_TRY(sgc_pass_make(&z->evaluation, model, flats, &pass));
     if (!z->spec.inference) {
         pass.backward = true;
@@ -161,27 +177,57 @@ void sgc_zero_free(sgc_zero *z)
 sgc_flat sgc_zero_flat(const sgc_zero *z, int unit) { return z->units[unit].flat; }
 float *sgc_zero_shard(sgc_zero *z, int unit, sgc_slot slot) { return z->units[unit].slots[slot]; }
 
+/* Collective: whole copies of slots 0 .. n_slots - 1 from the shards; all units travel together. */
+static sgc_status spread_slots(sgc_zero *z, int n_slots)
+{
+    sgc_status st = SGC_OK;
+    for (int slot = 0; slot < n_slots; slot++) {
+        for (int i = 0; i < z->model->n_units; i++) {
+            sgc_zero_unit *u = &z->units[i];
+            if (u->whole_slots[slot]) SGC_TRY(z->ops->all_gather(z->group, SGC_F32, u->whole_slots[slot], u->flat.n_shard, &u->gather));
+        }
+        for (int i = 0; i < z->model->n_units; i++)
+            SGC_TRY(z->ops->wait(&z->units[i].gather));
+    }
+done:
+    return st;
+}
+
+/* Collective: parameters that are copies of master weights are rounded anew. */
+static sgc_status round_values(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    for (int i = 0; i < z->model->n_units && sgc_zero_has_masters(z); i++) {
+        sgc_zero_unit *u = &z->units[i];
+        z->device->ops->narrow(z->device, u->value_shard, u->slots[SGC_SLOT_MODEL], u->flat.n_shard);
+        if (!sgc_zero_shards_parameters(z))
+            SGC_TRY(z->ops->all_gather(z->group, sgc_zero_value_type(z), u->values, u->flat.n_shard, &u->gather));
+    }
+    for (int i = 0; i < z->model->n_units; i++)
+        SGC_TRY(z->ops->wait(&z->units[i].gather));
+done:
+    return st;
+}
+
 sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed)
 {
+    sgc_status st = SGC_OK;
     int rank = sgc_group_rank(z->group);
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
         sgc_unit_init_slice(u->unit, seed, rank * u->flat.n_shard, u->flat.n_shard, u->slots[SGC_SLOT_MODEL]);
     }
-    return sgc_zero_loaded(z);
+    SGC_TRY(spread_slots(z, SGC_SLOT_MODEL + 1)); /* the moments are zero everywhere */
+    SGC_TRY(round_values(z));
+done:
+    return st;
 }
 
 sgc_status sgc_zero_loaded(sgc_zero *z)
 {
     sgc_status st = SGC_OK;
-    sgc_request *request = NULL;
-    for (int i = 0; i < z->model->n_units; i++)
-        for (int slot = 0; slot < SGC_N_SLOTS; slot++) {
-            sgc_zero_unit *u = &z->units[i];
-            if (!u->whole_slots[slot]) continue;
-            SGC_TRY(z->ops->all_gather(z->group, u->whole_slots[slot], u->flat.n_shard, &request));
-            SGC_TRY(z->ops->wait(&request));
-        }
+    SGC_TRY(spread_slots(z, SGC_N_SLOTS));
+    SGC_TRY(round_values(z));
 done:
     return st;
 }
@@ -189,9 +235,15 @@ done:
 sgc_zero_cost sgc_zero_formula(const sgc_zero *z)
 {
     double P = (double)z->model->n_parameters, N = sgc_group_size(z->group), G = (double)z->spec.n_micro;
-    const double whole[4] = {16, 8, 4, 0}, shared[4] = {0, 8, 12, 16};
+    struct { size_t bytes; bool is_sharded; } kinds[] = {
+        {value_bytes(z), sgc_zero_shards_parameters(z)}, {gradient_bytes(z), sgc_zero_shards_gradients(z)}, {states_bytes(z), sgc_zero_shards_states(z)}};
+    sgc_zero_cost cost = {0};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        *(kinds[i].is_sharded ? &cost.sharded_bytes : &cost.whole_bytes) += (double)kinds[i].bytes;
+    cost.state_bytes = cost.whole_bytes * P + cost.sharded_bytes * P / N;
     double travels = sgc_zero_shards_parameters(z) ? 3 * G : sgc_zero_reduces_each(z) ? G + 1 : 2;
-    return (sgc_zero_cost){.state_bytes = whole[z->spec.stage] * P + shared[z->spec.stage] * P / N, .elements_per_update = travels * P * (N - 1) / N};
+    cost.elements_per_update = travels * P * (N - 1) / N;
+    return cost;
 }
 
 sgc_zero_cost sgc_zero_expected(const sgc_zero *z)
@@ -201,6 +253,6 @@ sgc_zero_cost sgc_zero_expected(const sgc_zero *z)
         sent_by_stays += (double)z->units[z->training.stays[i].unit].flat.n_padded;
     double reduced = (sgc_zero_reduces_each(z) ? G : 1) * all;
     double gathered = sgc_zero_shards_parameters(z) ? G * sent_by_stays : all;
-    int64_t n_held = n_parameters_held(z) + n_gradients_held(z) + n_states_held(z);
-    return (sgc_zero_cost){.state_bytes = (double)n_held * sizeof(float), .elements_per_update = (reduced + gathered) * (N - 1) / N};
+    return (sgc_zero_cost){.state_bytes = (double)(parameters_held(z) + gradients_held(z) + states_held(z)),
+                           .elements_per_update = (reduced + gathered) * (N - 1) / N};
 }

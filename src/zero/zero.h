@@ -26,15 +26,22 @@ typedef struct sgc_zero_spec {
     bool full_determinism;    /* reduce every micro-batch along one tree over global micro-batches */
     bool inference;           /* parameters only: no gradients, no optimizer states                */
     int64_t n_micro;          /* micro-batches of an update (full_determinism: a power of two)      */
+    sgc_dtype reduce_type;    /* what gradients travel as: SGC_F32, or SGC_BF16 on a device of bf16 values */
 } sgc_zero_spec;
 
-/* Collective. SGC_ENOMEM on any rank fails on all. SGC_ECONFIG: full_determinism with a world size or n_micro that is no power of two. */
+/*
+ * Parameters and gradients are of the device's value type, or gradients of its wide type when an update has several micro-batches to add
+ * up (always in full_determinism, where the number of ranks must not matter). Where the two types differ, there are wide master weights.
+ * Collective. SGC_ENOMEM on any rank fails on all. SGC_ECONFIG: full_determinism with a world size or n_micro that is no power of two, or with
+ * gradients that travel as bf16.
+ */
 sgc_status sgc_zero_make(sgc_zero **z, const sgc_model *model, sgc_device *device, sgc_group *group, const sgc_zero_spec *spec);
 void sgc_zero_free(sgc_zero *z);
 
 /* Collective: initial weights from the seed. */
 sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed);
-/* This rank's shard of a slot of a unit: [flat.n_shard]. Borrowed. Written by a reader of checkpoints, then sgc_zero_loaded. */
+/* This rank's shard of a slot of a unit: [flat.n_shard]; of parameters the master weights. Borrowed. Written by a reader of checkpoints, then
+ * sgc_zero_loaded. */
 sgc_flat sgc_zero_flat(const sgc_zero *z, int unit);
 float *sgc_zero_shard(sgc_zero *z, int unit, sgc_slot slot);
 /* Collective: shards were changed from outside; makes whole copies again where the stage holds them. */
@@ -53,8 +60,11 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
 /* Collective, instead of sgc_zero_update: forget the gradients of an update that is refused. */
 sgc_status sgc_zero_drop_gradients(sgc_zero *z);
 
-/* What a stage should cost by the paper, in elements and bytes of fp32 training, without padding. */
-typedef struct sgc_zero_cost { double state_bytes; double elements_per_update; } sgc_zero_cost;
+/* What a stage should cost by the paper, in elements and bytes, without padding. */
+typedef struct sgc_zero_cost {
+    double state_bytes, elements_per_update;
+    double whole_bytes, sharded_bytes; /* of one parameter: state_bytes is whole_bytes P + sharded_bytes P/N */
+} sgc_zero_cost;
 sgc_zero_cost sgc_zero_formula(const sgc_zero *z);
 /* The same with this model's padding, alignment, and units that need no second gather: what the counters must show exactly. */
 sgc_zero_cost sgc_zero_expected(const sgc_zero *z);

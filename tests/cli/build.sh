@@ -46,7 +46,9 @@ dist_holds_every_file() {
     make -s -C "$build" distdir distdir="$work/source" || return 1
     local file n_missing=0
     for file in $(git -C "$top" ls-files 2>/dev/null | grep -v '^\.gitignore$'); do
-        [ -e "$work/source/$file" ] || [ ! -e "$top/$file" ] || { echo "not in EXTRA_DIST or a list of sources: $file"; n_missing=$((n_missing + 1)); }
+        [ -e "$work/source/$file" ] || [ ! -e "$top/$file" ] && continue
+        echo "not in EXTRA_DIST or a list of sources: $file"
+        n_missing=$((n_missing + 1))
     done
     [ "$n_missing" -eq 0 ] && [ -x "$work/source/configure" ]
 }

@@ -82,6 +82,9 @@ check "ckpt ls says what is damaged" grep -qE '^ *4 .*damaged: .*shard-00002-of-
 check "latest passes over it" grep -q 'checkpoint-4 is passed over' <(resume latest --output_dir "$work/marred" 2>&1)
 refuses "ckpt ls of a directory without checkpoints" 1 "no checkpoints in $work/marred/checkpoint-2/shards" "$STAGECOACH" ckpt ls "$work/marred/checkpoint-2/shards"
 refuses "ckpt ls of a checkpoint" 1 "is itself a checkpoint; give the directory that holds it" "$STAGECOACH" ckpt ls "$work/marred/checkpoint-2"
+rm -rf "$work/ruined" && cp -r "$work/run" "$work/ruined" && rm "$work"/ruined/checkpoint-*/manifest
+refuses "auto names no way that leads nowhere" 2 'holds 2 checkpoints, none of them usable .*: start a new run with --overwrite_output_dir' \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/ruined" --resume_from_checkpoint auto --log_level error
 refuses "ckpt ls of nothing" 1 "cannot list $work/nowhere: No such file" "$STAGECOACH" ckpt ls "$work/nowhere"
 refuses "ckpt ls without a directory" 2 "write: stagecoach ckpt ls RUN" "$STAGECOACH" ckpt ls
 

@@ -51,6 +51,10 @@ refuses conflict_names_both_settings 2 '--lr_scheduler_type reduce_lr_on_plateau
 refuses dashes_are_not_underscores 2 '--learning-rate 1: unknown option: did you mean --learning_rate\?' "${train[@]}" good.cfg --learning-rate 1
 refuses a_second_file_is_not_expected 2 'bad.cfg: not expected here' "${train[@]}" good.cfg bad.cfg
 
+for arguments in --version --man --help 'train --help zero' 'ckpt --help'; do
+    refuses "a_full_disk_is_an_error_of: $arguments" 1 'cannot be written: No space left' bash -c "\"\$0\" $arguments >/dev/full" "$STAGECOACH"
+done
+
 check help_lists_all_groups prints '^checkpoint: ' "${train[@]}" --help
 check help_of_a_group_shows_defaults_and_ranges prints '^  --zero\.stage +int +0 +0 \.\. 3$' "${train[@]}" --help zero
 refuses help_of_an_unknown_group_names_the_groups 2 'there is no group zeros; write --help with one of model, data' "${train[@]}" --help zeros

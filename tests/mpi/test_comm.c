@@ -77,7 +77,7 @@ START_TEST(all_gather_brings_every_shard)
         sgc_request *request;
         float *full = buffer(n * world.size);
         fill(full + world.rank * n, n, world.rank, s);
-        mpi_assert_ok(ops->all_gather(world.all, full, n, &request));
+        mpi_assert_ok(ops->all_gather(world.all, SGC_F32, full, n, &request));
         mpi_assert_ok(ops->wait(&request));
         mpi_assert(request == NULL);
         for (int r = 0; r < world.size; r++) mpi_assert(is_value(full + r * n, n, r, 0, s));
@@ -96,7 +96,7 @@ START_TEST(reduce_scatter_adds_in_the_order_of_the_tree)
             float *full = buffer(n * world.size), *scratch = buffer(n * world.size), *other = buffer(n);
             float *shard = in_place ? full + first : other;
             fill(full, n * world.size, world.rank, s);
-            mpi_assert_ok(ops->reduce_scatter(world.all, full, shard, scratch, n, &request));
+            mpi_assert_ok(ops->reduce_scatter(world.all, SGC_F32, full, shard, scratch, n, &request));
             mpi_assert_ok(ops->wait(&request));
             mpi_assert(is_tree(shard, n, first, s));
             for (int r = 0; r < world.size; r++)
@@ -137,7 +137,7 @@ START_TEST(broadcast_reaches_all_from_any_root)
             sgc_request *request;
             float *data = buffer(n);
             if (world.rank == root) fill(data, n, root, s);
-            mpi_assert_ok(ops->broadcast(world.all, data, n, root, &request));
+            mpi_assert_ok(ops->broadcast(world.all, SGC_F32, data, n, root, &request));
             mpi_assert_ok(ops->wait(&request));
             mpi_assert(is_value(data, n, root, 0, s));
             free(data);
@@ -157,7 +157,7 @@ START_TEST(long_buffers_go_in_pieces)
         mpi_assert_ok(ops->all_reduce(world.all, full, scratch, n, &request));
         mpi_assert_ok(ops->wait(&request));
         mpi_assert(is_tree(full, n * world.size, 0, 9));
-        mpi_assert_ok(ops->broadcast(world.all, full, n, world.size - 1, &request));
+        mpi_assert_ok(ops->broadcast(world.all, SGC_F32, full, n, world.size - 1, &request));
         mpi_assert_ok(ops->wait(&request));
         mpi_assert(is_tree(full, n, 0, 9));
         char text[1000] = "";
@@ -186,9 +186,9 @@ START_TEST(collectives_in_flight_together_do_not_mix)
         else fill(full[k], n * world.size, world.rank, k);
     }
     for (int k = 0; k < N; k++) {
-        if (k % 3 == 0) mpi_assert_ok(ops->reduce_scatter(world.all, full[k], full[k] + world.rank * n, scratch[k], n, &request[k]));
-        if (k % 3 == 1) mpi_assert_ok(ops->all_gather(world.all, full[k], n, &request[k]));
-        if (k % 3 == 2) mpi_assert_ok(ops->broadcast(world.all, full[k], n, k % world.size, &request[k]));
+        if (k % 3 == 0) mpi_assert_ok(ops->reduce_scatter(world.all, SGC_F32, full[k], full[k] + world.rank * n, scratch[k], n, &request[k]));
+        if (k % 3 == 1) mpi_assert_ok(ops->all_gather(world.all, SGC_F32, full[k], n, &request[k]));
+        if (k % 3 == 2) mpi_assert_ok(ops->broadcast(world.all, SGC_F32, full[k], n, k % world.size, &request[k]));
     }
     for (int i = 0; i < N; i++) {
         int k = (i + N / 2) % N; /* waits need not be in the order of the starts */
@@ -223,14 +223,14 @@ START_TEST(elements_sent_are_counted_as_the_null_backend_counts_them)
         const sgc_comm_ops *ops = sgc_group_ops(g);
         float *f = round == 0 ? full : NULL, *s = round == 0 ? scratch : NULL; /* the null backend touches no buffer */
         sgc_request *request;
-        mpi_assert_ok(ops->all_gather(g, f, n, &request));
+        mpi_assert_ok(ops->all_gather(g, SGC_F32, f, n, &request));
         mpi_assert_ok(ops->wait(&request));
-        mpi_assert_ok(ops->reduce_scatter(g, f, s, s, n, &request));
+        mpi_assert_ok(ops->reduce_scatter(g, SGC_F32, f, s, s, n, &request));
         mpi_assert_ok(ops->wait(&request));
         mpi_assert_ok(ops->all_reduce(g, f, s, n, &request));
         mpi_assert_ok(ops->wait(&request));
         for (int root = 0; root < world.size; root++) {
-            mpi_assert_ok(ops->broadcast(g, f, n, root, &request));
+            mpi_assert_ok(ops->broadcast(g, SGC_F32, f, n, root, &request));
             mpi_assert_ok(ops->wait(&request));
         }
     }

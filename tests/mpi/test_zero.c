@@ -11,7 +11,8 @@ enum { B = 2, T = 12, V = 29, N_UPDATES = 3, N_TYPES = 2 };
 
 typedef struct run {
     int stage, n_micro;
-    bool full_determinism, untied, checkpointing;
+    bool full_determinism, untied, checkpointing, bf16;
+    sgc_dtype reduce_type;
     int prefetch;
 } run;
 
@@ -56,7 +57,7 @@ static void collect(sgc_zero *z, const sgc_model *m, sgc_group *group, result *r
             float *whole = malloc((size_t)f.n_padded * sizeof(float));
             memcpy(whole + sgc_group_rank(group) * f.n_shard, sgc_zero_shard(z, u, slot), (size_t)f.n_shard * sizeof(float));
             sgc_request *request = NULL;
-            mpi_assert(sgc_group_ops(group)->all_gather(group, whole, f.n_shard, &request) == SGC_OK);
+            mpi_assert(sgc_group_ops(group)->all_gather(group, SGC_F32, whole, f.n_shard, &request) == SGC_OK);
             mpi_assert(sgc_group_ops(group)->wait(&request) == SGC_OK);
             memcpy(r->values + at, whole, (size_t)m->units[u].n * sizeof(float));
             at += m->units[u].n;
@@ -72,13 +73,14 @@ static result train(sgc_group *group, run how)
     sgc_graph *g;
     sgc_model *m = make_model(how.untied);
     int n_ranks = sgc_group_size(group), rank = sgc_group_rank(group);
-    mpi_assert(sgc_device_open(&device, "cpu", how.full_determinism) == SGC_OK);
+    mpi_assert(sgc_device_open(&device, how.bf16 ? "cpu_bf16" : "cpu", how.full_determinism) == SGC_OK);
     sgc_graph_spec shape = {.mode = SGC_TRAIN, .B = B, .T = T, .checkpointing = how.checkpointing};
     mpi_assert(sgc_graph_build(&g, m, &device, &shape) == SGC_OK);
     void *arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(g));
     sgc_graph_bind_arena(g, arena);
     size_t before = held();
-    sgc_zero_spec spec = {.stage = how.stage, .prefetch_units = how.prefetch, .full_determinism = how.full_determinism, .n_micro = how.n_micro};
+    sgc_zero_spec spec = {.stage = how.stage, .prefetch_units = how.prefetch, .full_determinism = how.full_determinism, .n_micro = how.n_micro,
+                          .reduce_type = how.reduce_type};
     mpi_assert(sgc_zero_make(&z, m, &device, group, &spec) == SGC_OK);
     r.held_bytes = (double)(held() - before);
     r.formula = sgc_zero_formula(z);
@@ -159,6 +161,37 @@ START_TEST(stages_that_reduce_alike_give_the_same_bits_with_accumulation)
 }
 END_TEST
 
+START_TEST(stages_give_the_same_bits_in_mixed_precision)
+{
+    for (int stage = 1; stage <= 3; stage++)
+        compare(ALL, (run){.n_micro = 1, .bf16 = true}, ALL, (run){.stage = stage, .n_micro = 1, .bf16 = true, .prefetch = 1, .checkpointing = stage == 2});
+    compare(ALL, (run){.stage = 0, .n_micro = 3, .bf16 = true, .untied = true}, ALL, (run){.stage = 1, .n_micro = 3, .bf16 = true, .untied = true});
+    compare(ALL, (run){.stage = 2, .n_micro = 3, .bf16 = true}, ALL, (run){.stage = 3, .n_micro = 3, .bf16 = true, .prefetch = 1});
+}
+END_TEST
+
+START_TEST(mixed_precision_is_not_fp32)
+{
+    result whole = train(ALL, (run){.stage = 1, .n_micro = 1}), half = train(ALL, (run){.stage = 1, .n_micro = 1, .bf16 = true});
+    bool near = fabs(whole.norm - half.norm) < 0.1 * whole.norm, other = !same(&whole, &half);
+    free(whole.values);
+    free(half.values);
+    mpi_assert(near);
+    mpi_assert(other);
+}
+END_TEST
+
+START_TEST(gradients_that_travel_rounded_repeat_their_bits_at_every_stage)
+{
+    for (int stage = 0; stage <= 3; stage++) {
+        compare(ALL, (run){.n_micro = 1, .bf16 = true, .reduce_type = SGC_BF16}, ALL,
+                (run){.stage = stage, .n_micro = 1, .bf16 = true, .reduce_type = SGC_BF16, .prefetch = 1});
+        run twice = {.stage = stage, .n_micro = 2, .bf16 = true, .reduce_type = SGC_BF16, .prefetch = 1};
+        compare(ALL, twice, ALL, twice);
+    }
+}
+END_TEST
+
 START_TEST(prefetching_and_recomputation_change_no_bit)
 {
     const int prefetch[] = {0, 1, 2, 100};
@@ -180,6 +213,9 @@ START_TEST(full_determinism_repeats_the_bits_of_one_rank)
             run one = {.n_micro = n_micro * n_ranks, .full_determinism = true, .stage = (stage + n_micro) % 4};
             compare(alone, one, ALL, (run){.stage = stage, .n_micro = n_micro, .full_determinism = true, .prefetch = 1});
         }
+    for (int stage = 0; stage <= 3; stage++)
+        compare(alone, (run){.n_micro = 2 * n_ranks, .full_determinism = true, .stage = 3 - stage, .bf16 = true}, ALL,
+                (run){.stage = stage, .n_micro = 2, .full_determinism = true, .bf16 = true, .prefetch = 1});
     sgc_group_free(alone);
 }
 END_TEST
@@ -200,10 +236,29 @@ START_TEST(full_determinism_refuses_what_it_cannot_keep)
         mpi_assert(accepted == (power_of_two && n_micro != 3));
         mpi_assert(accepted || st == SGC_ECONFIG);
     }
+    sgc_zero_spec rounded = {.stage = 1, .full_determinism = true, .n_micro = 1, .reduce_type = SGC_BF16};
+    mpi_assert(sgc_zero_make(&z, m, &device, ALL, &rounded) == SGC_ECONFIG);
+    sgc_err_clear();
     sgc_device_close(&device);
     sgc_model_free(m);
 }
 END_TEST
+
+static void check_costs(run how)
+{
+    result r = train(ALL, how);
+    free(r.values);
+    mpi_assert(r.held_bytes == r.expected.state_bytes);
+    mpi_assert(r.elements == r.expected.elements_per_update);
+    /* Padding adds at most a block a rank and an alignment gap a tensor; what stays gathered saves at most the last unit. */
+    int64_t n_padding = 5 * sgc_group_size(ALL) * SGC_FLAT_BLOCK + 50 * SGC_FLAT_ALIGN, n_head = 24 * 2 + (how.untied ? V * 24 : 0);
+    mpi_assert(r.held_bytes >= r.formula.state_bytes && r.held_bytes <= r.formula.state_bytes + 18.0 * (double)n_padding);
+    mpi_assert(r.elements <= r.formula.elements_per_update + 3.0 * how.n_micro * (double)n_padding);
+    mpi_assert(r.elements >= r.formula.elements_per_update - how.n_micro * (double)n_head);
+    /* Bytes of a parameter: 16; with bf16 2 + 2 + 12, or 2 + 4 + 12 where several micro-batches are added up. */
+    bool adds_up = how.bf16 && (how.n_micro > 1 || how.full_determinism);
+    mpi_assert(r.formula.whole_bytes + r.formula.sharded_bytes == (adds_up ? 18 : 16));
+}
 
 START_TEST(bytes_held_and_elements_sent_are_those_of_the_formulas)
 {
@@ -211,20 +266,14 @@ START_TEST(bytes_held_and_elements_sent_are_those_of_the_formulas)
         for (int full = 0; full <= (sgc_group_size(ALL) != 3); full++)
             for (int n_micro = 1; n_micro <= 2; n_micro++)
                 for (int stage = 0; stage <= 3; stage++) {
-                    result r = train(ALL, (run){.stage = stage, .n_micro = n_micro, .full_determinism = full, .untied = untied, .prefetch = 1});
-                    free(r.values);
-                    mpi_assert(r.held_bytes == r.expected.state_bytes);
-                    mpi_assert(r.elements == r.expected.elements_per_update);
-                    /* Padding adds at most a block a rank and an alignment gap a tensor; what stays gathered saves at most the last unit. */
-                    int64_t n_padding = 5 * sgc_group_size(ALL) * SGC_FLAT_BLOCK + 50 * SGC_FLAT_ALIGN, n_head = 24 * 2 + (untied ? V * 24 : 0);
-                    mpi_assert(r.held_bytes >= r.formula.state_bytes && r.held_bytes <= r.formula.state_bytes + 16.0 * (double)n_padding);
-                    mpi_assert(r.elements <= r.formula.elements_per_update + 3.0 * n_micro * (double)n_padding);
-                    mpi_assert(r.elements >= r.formula.elements_per_update - n_micro * (double)n_head);
+                    bool bf16 = (untied + full + stage) % 2; /* every other one of the product */
+                    check_costs((run){.stage = stage, .n_micro = n_micro, .full_determinism = full, .untied = untied, .prefetch = 1, .bf16 = bf16});
                 }
 }
 END_TEST
 
 MPI_UNIT_MAIN("zero", a_run_repeats_its_bits, all_stages_give_the_same_bits_without_accumulation,
-              stages_that_reduce_alike_give_the_same_bits_with_accumulation, prefetching_and_recomputation_change_no_bit,
+              stages_that_reduce_alike_give_the_same_bits_with_accumulation, stages_give_the_same_bits_in_mixed_precision, mixed_precision_is_not_fp32,
+              gradients_that_travel_rounded_repeat_their_bits_at_every_stage, prefetching_and_recomputation_change_no_bit,
               full_determinism_repeats_the_bits_of_one_rank, full_determinism_refuses_what_it_cannot_keep,
               bytes_held_and_elements_sent_are_those_of_the_formulas)

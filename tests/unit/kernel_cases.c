@@ -33,7 +33,7 @@ static void embedding_forward(call *c)
 static void embedding_backward(call *c)
 {
     int64_t B = c->size[0], T = c->size[1], C = c->size[2], V = c->size[3];
-    void *dwte = out(c, V * C), *dwpe = out(c, T * C), *dx = in(c, B * T * C);
+    void *dwte = out_wide(c, V * C), *dwpe = out_wide(c, T * C), *dx = in(c, B * T * C);
     int32_t *token = tokens(B * T, V);
     OPS->embedding_backward(c->device, dwte, dwpe, dx, token, B, T, C);
     free(token);
@@ -43,33 +43,36 @@ static void embedding_backward(call *c)
 static void layer_norm_forward(call *c)
 {
     int64_t N = c->size[0], C = c->size[1];
-    void *y = out(c, N * C), *mean = out(c, N), *rstd = out(c, N), *x = in(c, N * C), *w = in(c, C), *b = in(c, C);
+    void *y = out(c, N * C), *mean = out_wide(c, N), *rstd = out_wide(c, N), *x = in(c, N * C), *w = in(c, C), *b = in(c, C);
     OPS->layer_norm_forward(c->device, y, mean, rstd, x, w, b, N, C, 1e-2);
 }
 
 static void layer_norm_backward_mode(call *c, bool add)
 {
     int64_t N = c->size[0], C = c->size[1];
-    void *dx = out(c, N * C), *dw = out(c, C), *db = out(c, C), *dy = in(c, N * C), *x = in(c, N * C), *w = in(c, C), *mean = in(c, N);
-    void *rstd = in_positive(c, N);
+    void *dx = out(c, N * C), *dw = out_wide(c, C), *db = out_wide(c, C), *dy = in(c, N * C), *x = in(c, N * C), *w = in(c, C), *mean = in_wide(c, N);
+    void *rstd = (in_wide(c, N), positive(c));
     OPS->layer_norm_backward(c->device, dx, add, dw, db, dy, x, w, mean, rstd, N, C);
 }
 static void layer_norm_backward(call *c) { layer_norm_backward_mode(c, false); }
 static void layer_norm_backward_add(call *c) { layer_norm_backward_mode(c, true); }
 
-/* size: m, n, k; all transpositions, with and without bias and sum */
+/* size: m, n, k; all transpositions, with and without bias and sum, into values and into wide numbers */
 static void matmul(call *c)
 {
     int64_t m = c->size[0], n = c->size[1], k = c->size[2];
     void *a = in(c, m * k), *b = in(c, k * n), *bias = in(c, n);
-    for (int mode = 0; mode < 8; mode++)
-        OPS->matmul(c->device, out(c, m * n), mode & 1, a, mode & 2, b, mode & 4, mode == 0 || mode == 7 || mode == 3 ? bias : NULL, m, n, k);
+    for (int mode = 0; mode < 16; mode++) {
+        bool is_wide = mode & 8, add = mode & 1, ta = mode & 2, tb = mode & 4;
+        void *product = is_wide ? out_wide(c, m * n) : out(c, m * n);
+        OPS->matmul(c->device, product, is_wide, add, a, ta, b, tb, mode % 8 == 0 || mode % 8 == 7 || mode % 8 == 3 ? bias : NULL, m, n, k);
+    }
 }
 
 static void bias_backward(call *c)
 {
     int64_t N = c->size[0], C = c->size[1];
-    void *db = out(c, C), *dy = in(c, N * C);
+    void *db = out_wide(c, C), *dy = in(c, N * C);
     OPS->bias_backward(c->device, db, dy, N, C);
 }
 
@@ -78,7 +81,7 @@ static void attention(call *c)
 {
     int64_t B = c->size[0], T = c->size[1], C = c->size[2], H = c->size[3];
     sgc_dropout drop = dropout_of((double)c->size[4] / 100);
-    void *y = out(c, B * T * C), *lse = out(c, B * H * T), *dqkv = out(c, B * T * 3 * C), *qkv = in(c, B * T * 3 * C), *dy = in(c, B * T * C);
+    void *y = out(c, B * T * C), *lse = out_wide(c, B * H * T), *dqkv = out(c, B * T * 3 * C), *qkv = in(c, B * T * 3 * C), *dy = in(c, B * T * C);
     OPS->attention_forward(c->device, y, lse, qkv, B, T, C, H, &drop);
     OPS->attention_backward(c->device, dqkv, dy, y, lse, qkv, B, T, C, H, &drop);
 }
@@ -124,10 +127,10 @@ static void cross_entropy(call *c)
 {
     int64_t N = c->size[0], V = c->size[1];
     double *loss = out_double(c, N);
-    void *logits = out(c, N * V);
+    void *logits = in_wide(c, N * V), *dlogits = c->size[3] ? out(c, N * V) : NULL;
     int32_t *target = tokens(N, V);
     for (int64_t n = 3; n < N; n += 5) target[n] = -100;
-    OPS->cross_entropy(c->device, loss, logits, c->size[3], target, N, V, (double)c->size[2] / 100, 0.125);
+    OPS->cross_entropy(c->device, loss, dlogits, logits, target, N, V, (double)c->size[2] / 100, 0.125);
     free(target);
 }
 
@@ -136,43 +139,55 @@ static void adamw(call *c)
 {
     int64_t n = c->size[0];
     const sgc_adamw a = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .t = c->size[1], .grad_scale = 0.7};
-    void *p = out(c, n), *m = out(c, n), *g = in(c, n), *v = in_positive(c, n);
-    c->arrays[c->n_arrays - 1].is_output = true;
-    OPS->adamw(c->device, p, m, v, g, n, 0.1, &a);
+    for (int mode = 0; mode < 3; mode++) { /* gradients of either type, with and without values to write */
+        void *values = mode < 2 ? out(c, n) : NULL, *p = out_wide(c, n), *m = out_wide(c, n), *g = mode ? in(c, n) : in_wide(c, n);
+        void *v = (out_wide(c, n), positive(c));
+        OPS->adamw(c->device, values, p, m, v, g, mode ? OPS->value : OPS->wide, n, 0.1, &a);
+    }
 }
 
 /* size: n, block */
 static void block_square_sums(call *c)
 {
     int64_t n = c->size[0], block = c->size[1];
-    double *sums = out_double(c, n / block);
-    void *x = in(c, n);
-    OPS->block_square_sums(c->device, sums, x, n, block);
+    double *sums = out_double(c, n / block), *wide_sums = out_double(c, n / block);
+    void *x = in(c, n), *wide = in_wide(c, n);
+    OPS->block_square_sums(c->device, sums, x, OPS->value, n, block);
+    OPS->block_square_sums(c->device, wide_sums, wide, OPS->wide, n, block);
+}
+
+/* size: n */
+static void narrow(call *c)
+{
+    int64_t n = c->size[0];
+    void *values = out(c, n), *wide = in_wide(c, n);
+    OPS->narrow(c->device, values, wide, n);
 }
 
 #define ROW_SIZES 10, {{1, 1}, {3, 1}, {1, 17}, {17, 3}, {5, 63}, {64, 64}, {65, 65}, {33, 100}, {130, 300}, {200, 768}}
 
 const kernel_case kernel_cases[] = {
-    {"embedding_forward", embedding_forward, 1e-7, 4, {{1, 1, 1, 1, 0}, {2, 3, 17, 5, 4}, {3, 65, 100, 11, 1}, {4, 64, 128, 50, 0}}},
-    {"embedding_backward", embedding_backward, 1e-6, 4, {{1, 1, 1, 1}, {2, 3, 17, 5}, {3, 65, 100, 11}, {4, 64, 256, 50}}},
-    {"layer_norm_forward", layer_norm_forward, 1e-6, ROW_SIZES},
-    {"layer_norm_backward", layer_norm_backward, 2e-6, ROW_SIZES},
-    {"layer_norm_backward_add", layer_norm_backward_add, 2e-6, ROW_SIZES},
-    {"matmul", matmul, 2e-6, 11, {{1, 1, 1}, {1, 3, 17}, {17, 1, 3}, {3, 17, 1}, {63, 64, 65}, {100, 65, 63}, {1, 300, 64}, {257, 100, 31}, {300, 513, 40},
+    {"embedding_forward", embedding_forward, 1e-7, 1, 4, {{1, 1, 1, 1, 0}, {2, 3, 17, 5, 4}, {3, 65, 100, 11, 1}, {4, 64, 128, 50, 0}}},
+    {"embedding_backward", embedding_backward, 1e-6, 0, 4, {{1, 1, 1, 1}, {2, 3, 17, 5}, {3, 65, 100, 11}, {4, 64, 256, 50}}},
+    {"layer_norm_forward", layer_norm_forward, 1e-6, 1, ROW_SIZES},
+    {"layer_norm_backward", layer_norm_backward, 2e-6, 1, ROW_SIZES},
+    {"layer_norm_backward_add", layer_norm_backward_add, 2e-6, 1, ROW_SIZES},
+    {"matmul", matmul, 2e-6, 1, 11, {{1, 1, 1}, {1, 3, 17}, {17, 1, 3}, {3, 17, 1}, {63, 64, 65}, {100, 65, 63}, {1, 300, 64}, {257, 100, 31}, {300, 513, 40},
      {64, 64, 4099}, {100, 3, 2500}}},
-    {"bias_backward", bias_backward, 1e-6, ROW_SIZES},
-    {"attention", attention, 3e-6, 14, {{1, 1, 1, 1, 0}, {2, 3, 4, 2, 0}, {1, 17, 3, 1, 30}, {2, 63, 34, 2, 0}, {1, 64, 64, 1, 10}, {1, 65, 65, 1, 10},
+    {"bias_backward", bias_backward, 1e-6, 0, ROW_SIZES},
+    {"attention", attention, 3e-6, 2, 14, {{1, 1, 1, 1, 0}, {2, 3, 4, 2, 0}, {1, 17, 3, 1, 30}, {2, 63, 34, 2, 0}, {1, 64, 64, 1, 10}, {1, 65, 65, 1, 10},
      {2, 100, 192, 3, 0}, {2, 101, 192, 3, 25}, {1, 130, 48, 3, 50}, {1, 256, 128, 2, 10}, {8, 20, 8, 4, 10}, {1, 300, 20, 1, 0}, {1, 200, 260, 2, 0},
      {1, 193, 80, 1, 10}}},
-    {"attention_cached", attention_cached, 1e-6, 6, {{1, 1, 1, 1, 0, 1}, {1, 1, 64, 1, 99, 100}, {2, 3, 34, 2, 5, 17}, {3, 17, 192, 3, 0, 64}, {1, 1, 768, 12, 300, 333},
+    {"attention_cached", attention_cached, 1e-6, 1, 6, {{1, 1, 1, 1, 0, 1}, {1, 1, 64, 1, 99, 100}, {2, 3, 34, 2, 5, 17}, {3, 17, 192, 3, 0, 64}, {1, 1, 768, 12, 300, 333},
      {2, 1, 65, 5, 2, 3}}},
-    {"activation", activation, 4e-7, 8, {{1}, {3}, {17}, {63}, {64}, {65}, {100}, {100001}}},
-    {"add", add, 1e-7, 6, {{1}, {3}, {17}, {64}, {65}, {100001}}},
-    {"dropout", dropout, 1e-7, 7, {{1, 1, 10}, {2, 3, 50}, {3, 17, 10}, {1, 65, 90}, {8, 100, 10}, {2, 50001, 10}, {2, 100, 0}}},
-    {"cross_entropy", cross_entropy, 1e-6, 9, {{1, 1, 0, 1}, {3, 3, 10, 1}, {7, 17, 0, 1}, {9, 63, 10, 1}, {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
+    {"activation", activation, 4e-7, 1, 8, {{1}, {3}, {17}, {63}, {64}, {65}, {100}, {40001}}},
+    {"add", add, 1e-7, 1, 6, {{1}, {3}, {17}, {64}, {65}, {40001}}},
+    {"dropout", dropout, 1e-7, 1, 7, {{1, 1, 10}, {2, 3, 50}, {3, 17, 10}, {1, 65, 90}, {8, 100, 10}, {2, 20001, 10}, {2, 100, 0}}},
+    {"cross_entropy", cross_entropy, 1e-6, 1, 9, {{1, 1, 0, 1}, {3, 3, 10, 1}, {7, 17, 0, 1}, {9, 63, 10, 1}, {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
      {11, 5003, 10, 1}}},
-    {"adamw", adamw, 1e-6, 7, {{1, 1}, {3, 2}, {17, 1}, {64, 100}, {65, 7}, {512, 1}, {100001, 3}}},
-    {"block_square_sums", block_square_sums, 1e-14, 5, {{1, 1}, {51, 17}, {1024, 512}, {130, 65}, {102400, 512}}},
+    {"adamw", adamw, 1e-6, 1, 7, {{1, 1}, {3, 2}, {17, 1}, {64, 100}, {65, 7}, {512, 1}, {40001, 3}}},
+    {"narrow", narrow, 1e-7, 0, 5, {{1}, {17}, {64}, {65}, {40001}}},
+    {"block_square_sums", block_square_sums, 1e-14, 0, 5, {{1, 1}, {51, 17}, {1024, 512}, {130, 65}, {51200, 512}}},
 };
 
 const int n_kernel_cases = sizeof(kernel_cases) / sizeof(kernel_cases[0]);

@@ -1,6 +1,6 @@
 /*
  * Calling one kernel on several devices with the same numbers. A case is a function that takes its arguments from a `call`;
- * input and output arrays get random values that depend on their order alone, in the element type of the device.
+ * input and output arrays get random numbers that depend on their order alone, in the element types of the device.
  */
 #ifndef SGC_TESTS_KERNELS_H
 #define SGC_TESTS_KERNELS_H
@@ -14,14 +14,15 @@
 #include "device/device.h"
 #include "unit.h"
 
-enum { MAX_ARRAYS = 16 };
+enum { MAX_ARRAYS = 32 };
 
-typedef struct array { void *data; int64_t n; bool is_output, is_double; } array;
+typedef struct array { void *data; int64_t n; sgc_dtype type; bool is_output; } array;
 
 typedef struct call {
     sgc_device *device;
     int64_t size[6];
     uint32_t seed;
+    bool bf16_numbers;        /* random numbers are exact in bf16, whatever the device */
     array arrays[MAX_ARRAYS]; /* owned */
     int n_arrays;
 } call;
@@ -33,38 +34,47 @@ static inline double random_number(uint32_t seed, uint32_t which, int64_t i) /* 
     return (float)(sqrt(-2 * log((r[0] + 1.0) / 0x1p32)) * cos(2 * M_PI * r[1] / 0x1p32));
 }
 
-static inline void *new_array(call *c, int64_t n, bool is_output, bool is_double)
+static inline double element(const array *a, int64_t i)
+{
+    if (a->type == SGC_F64) return ((const double *)a->data)[i];
+    return a->type == SGC_F32 ? ((const float *)a->data)[i] : sgc_bf16_to_float(((const sgc_bf16 *)a->data)[i]);
+}
+
+static inline void set_element(const array *a, int64_t i, double x)
+{
+    if (a->type == SGC_F64) ((double *)a->data)[i] = x;
+    else if (a->type == SGC_F32) ((float *)a->data)[i] = (float)x;
+    else ((sgc_bf16 *)a->data)[i] = sgc_float_to_bf16((float)x);
+}
+
+static inline void *new_array(call *c, int64_t n, sgc_dtype type, bool is_output)
 {
     array *a = &c->arrays[c->n_arrays];
     ck_assert_int_lt(c->n_arrays, MAX_ARRAYS);
-    *a = (array){NULL, n, is_output, is_double || c->device->ops->element_bytes == sizeof(double)};
-    a->data = malloc((size_t)n * (a->is_double ? sizeof(double) : sizeof(float)) + 1);
+    *a = (array){malloc((size_t)n * sgc_dtype_bytes(type) + 1), n, type, is_output};
     ck_assert_ptr_nonnull(a->data);
     for (int64_t i = 0; i < n; i++) {
-        double value = random_number(c->seed, (uint32_t)c->n_arrays, i);
-        if (a->is_double) ((double *)a->data)[i] = value;
-        else ((float *)a->data)[i] = (float)value;
+        double x = random_number(c->seed, (uint32_t)c->n_arrays, i);
+        set_element(a, i, c->bf16_numbers ? sgc_bf16_to_float(sgc_float_to_bf16((float)x)) : x);
     }
     c->n_arrays++;
     return a->data;
 }
 
-static inline void *in(call *c, int64_t n) { return new_array(c, n, false, false); }
-static inline void *out(call *c, int64_t n) { return new_array(c, n, true, false); }
-static inline double *out_double(call *c, int64_t n) { return new_array(c, n, true, true); }
+static inline void *in(call *c, int64_t n) { return new_array(c, n, c->device->ops->value, false); }
+static inline void *out(call *c, int64_t n) { return new_array(c, n, c->device->ops->value, true); }
+static inline void *in_wide(call *c, int64_t n) { return new_array(c, n, c->device->ops->wide, false); }
+static inline void *out_wide(call *c, int64_t n) { return new_array(c, n, c->device->ops->wide, true); }
+static inline double *out_double(call *c, int64_t n) { return new_array(c, n, SGC_F64, true); }
 
-static inline double element(const array *a, int64_t i) { return a->is_double ? ((double *)a->data)[i] : ((float *)a->data)[i]; }
-
-/* Absolute values, for what has to be positive. */
-static inline void *in_positive(call *c, int64_t n)
+/* The last array becomes positive. */
+static inline void *positive(call *c)
 {
-    void *data = in(c, n);
     const array *a = &c->arrays[c->n_arrays - 1];
-    for (int64_t i = 0; i < n; i++) {
-        if (a->is_double) ((double *)data)[i] = fabs(((double *)data)[i]) + 0.5;
-        else ((float *)data)[i] = (float)(fabs((double)((float *)data)[i]) + 0.5);
-    }
-    return data;
+    for (int64_t i = 0; i < a->n; i++) set_element(a, i, fabs(element(a, i)) + 0.5); /* in bf16 perhaps rounded, on every device alike */
+    if (c->bf16_numbers)
+        for (int64_t i = 0; i < a->n; i++) set_element(a, i, sgc_bf16_to_float(sgc_float_to_bf16((float)element(a, i))));
+    return a->data;
 }
 
 static inline void free_call(call *c)
@@ -73,21 +83,21 @@ static inline void free_call(call *c)
     c->n_arrays = 0;
 }
 
-static inline call run(void (*kernel)(call *), sgc_device *d, const int64_t size[6], uint32_t seed)
+static inline call run(void (*kernel)(call *), sgc_device *d, const int64_t size[6], uint32_t seed, bool bf16_numbers)
 {
-    call c = {.device = d, .seed = seed};
+    call c = {.device = d, .seed = seed, .bf16_numbers = bf16_numbers};
     memcpy(c.size, size, sizeof(c.size));
     kernel(&c);
     return c;
 }
 
-/* The largest difference of any output, over the largest value of that output. */
-static inline double distance(const call *a, const call *b)
+/* The largest difference of any output of a that is bf16, or of any other, over the largest number of that output. */
+static inline double distance(const call *a, const call *b, bool of_bf16)
 {
     double worst = 0;
     for (int k = 0; k < a->n_arrays; k++) {
         double difference = 0, largest = 0;
-        if (!a->arrays[k].is_output) continue;
+        if (!a->arrays[k].is_output || (a->arrays[k].type == SGC_BF16) != of_bf16) continue;
         for (int64_t i = 0; i < a->arrays[k].n; i++) {
             double x = element(&a->arrays[k], i), y = element(&b->arrays[k], i);
             if (!(fabs(x - y) <= difference)) difference = fabs(x - y);
@@ -101,8 +111,7 @@ static inline double distance(const call *a, const call *b)
 static inline bool same_bits(const call *a, const call *b)
 {
     for (int k = 0; k < a->n_arrays; k++)
-        if (a->arrays[k].is_output &&
-            memcmp(a->arrays[k].data, b->arrays[k].data, (size_t)a->arrays[k].n * (a->arrays[k].is_double ? sizeof(double) : sizeof(float))) != 0)
+        if (a->arrays[k].is_output && memcmp(a->arrays[k].data, b->arrays[k].data, (size_t)a->arrays[k].n * sgc_dtype_bytes(a->arrays[k].type)) != 0)
             return false;
     return true;
 }
@@ -111,7 +120,8 @@ static inline bool same_bits(const call *a, const call *b)
 typedef struct kernel_case {
     const char *name;
     void (*kernel)(call *);
-    double tolerance; /* of `distance` between cpu and ref64 */
+    double tolerance;      /* of `distance` to ref64 in outputs that are not bf16 */
+    double bf16_tolerance; /* and in those that are, in units of 2^-8: the error of one rounding */
     int n_sizes;
     int64_t size[16][6];
 } kernel_case;

@@ -120,6 +120,16 @@ START_TEST(a_sum_beyond_the_largest_double_is_infinite)
 }
 END_TEST
 
+/* As an MPI_SUM over int64_t does. */
+static void merge(sgc_exact *a, const sgc_exact *b)
+{
+    int64_t x[SGC_EXACT_N_INT64], y[SGC_EXACT_N_INT64];
+    memcpy(x, a, sizeof(x));
+    memcpy(y, b, sizeof(y));
+    for (int i = 0; i < SGC_EXACT_N_INT64; i++) x[i] += y[i];
+    memcpy(a, x, sizeof(x));
+}
+
 START_TEST(numbers_that_are_not_finite_are_counted)
 {
     sgc_exact a, b;
@@ -130,7 +140,7 @@ START_TEST(numbers_that_are_not_finite_are_counted)
     ck_assert_double_eq(sgc_exact_value(&a), INFINITY);
     sgc_exact_add(&b, -INFINITY);
     ck_assert_double_eq(sgc_exact_value(&b), -INFINITY);
-    sgc_exact_merge(&a, &b);
+    merge(&a, &b);
     ck_assert(isnan(sgc_exact_value(&a)));
     sgc_exact_zero(&a);
     sgc_exact_add(&a, NAN);
@@ -156,7 +166,7 @@ START_TEST(normalized_parts_merge_to_the_whole)
         sgc_exact_normalize(&parts[p]);
         ck_assert_double_eq(sgc_exact_value(&parts[p]), before);
         for (int i = 0; i < SGC_EXACT_N_LIMBS - 1; i++) ck_assert(parts[p].limb[i] >= 0 && parts[p].limb[i] < (int64_t)1 << 32);
-        sgc_exact_merge(&sum, &parts[p]);
+        merge(&sum, &parts[p]);
     }
     ck_assert_double_eq(sgc_exact_value(&sum), sgc_exact_value(&whole));
 }

@@ -157,7 +157,7 @@ static void check_model(const char *kind, const char *device_name, bool checkpoi
     read_dataset(&d, "labels", H5T_NATIVE_INT32, n, labels);
     const int64_t n_targets = count_targets(labels, d.B, d.T);
     ck_assert_int_eq(sgc_device_open(&device, device_name, false), SGC_OK);
-    const size_t element_bytes = device.ops->element_bytes;
+    const size_t element_bytes = sgc_dtype_bytes(device.ops->wide);
     void **values = calloc((size_t)m->n_units, sizeof(*values)), **gradients = calloc((size_t)m->n_units, sizeof(*gradients));
     for (int u = 0; u < m->n_units; u++) {
         values[u] = sgc_mem_alloc(SGC_MEM_PARAMETERS, (size_t)m->units[u].n * element_bytes);
@@ -172,7 +172,7 @@ static void check_model(const char *kind, const char *device_name, bool checkpoi
         void *arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(g));
         sgc_graph_bind_arena(g, arena);
         for (int u = 0; u < m->n_units; u++)
-            sgc_graph_bind_unit(g, u, values[u], mode == SGC_TRAIN ? gradients[u] : NULL);
+            sgc_graph_bind_unit(g, u, values[u], mode == SGC_TRAIN ? gradients[u] : NULL, false);
         const sgc_batch batch = {.tokens = tokens, .labels = labels, .sample = mode == SGC_TRAIN ? sample : NULL, .scale = 1.0 / (double)n_targets};
         sgc_graph_bind_batch(g, &batch);
         for (int u = 0; u < m->n_units; u++)

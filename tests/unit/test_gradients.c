@@ -114,7 +114,7 @@ static void free_states(const sgc_model *m, states s)
 static double run(sgc_graph *g, const sgc_model *m, states s)
 {
     for (int u = 0; u < m->n_units; u++)
-        sgc_graph_bind_unit(g, u, s.values[u], s.gradients[u]);
+        sgc_graph_bind_unit(g, u, s.values[u], s.gradients[u], false);
     for (int u = 0; u < m->n_units; u++)
         sgc_graph_forward(g, u);
     for (int u = m->n_units - 1; u >= 0; u--)
@@ -188,7 +188,7 @@ START_TEST(recomputed_blocks_are_derived) { check_model(block, 2, true, true, 0.
 START_TEST(recomputed_meeting_is_derived) { check_model(meeting, 2, false, true, 0); } END_TEST
 
 /* Gradients of the whole model on a device of floats, with and without recomputation. */
-static size_t float_gradients(const char *device, bool checkpointing, float **out, int64_t *n_out)
+static size_t float_gradients(const char *device, bool checkpointing, bool fresh, float **out, int64_t *n_out)
 {
     sgc_device d;
     sgc_graph *g;
@@ -205,13 +205,14 @@ static size_t float_gradients(const char *device, bool checkpointing, float **ou
     for (int u = 0; u < m->n_units; u++)
         n += (m->units[u].n + 15) / 16 * 16;
     float *values = aligned_alloc(64, (size_t)n * sizeof(float)), *gradients = aligned_alloc(64, (size_t)n * sizeof(float));
-    memset(gradients, 0, (size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; i++)
+        gradients[i] = fresh ? NAN : 0;
     memset(values, 0, (size_t)n * sizeof(float));
     sgc_graph_bind_arena(g, arena);
     sgc_graph_bind_batch(g, &batch);
     for (int u = 0; u < m->n_units; u++) {
         sgc_unit_init_slice(&m->units[u], 3, 0, m->units[u].n, values + at);
-        sgc_graph_bind_unit(g, u, values + at, gradients + at);
+        sgc_graph_bind_unit(g, u, values + at, gradients + at, fresh);
         at += (m->units[u].n + 15) / 16 * 16;
     }
     for (int u = 0; u < m->n_units; u++)
@@ -231,7 +232,7 @@ START_TEST(recomputation_gives_the_same_bits_in_a_smaller_arena)
 {
     float *kept, *recomputed;
     int64_t n, n_recomputed;
-    size_t kept_bytes = float_gradients("cpu", false, &kept, &n), recomputed_bytes = float_gradients("cpu", true, &recomputed, &n_recomputed);
+    size_t kept_bytes = float_gradients("cpu", false, false, &kept, &n), recomputed_bytes = float_gradients("cpu", true, false, &recomputed, &n_recomputed);
     ck_assert_int_eq(n, n_recomputed);
     ck_assert_int_eq(memcmp(kept, recomputed, (size_t)n * sizeof(float)), 0);
     ck_assert_uint_lt(recomputed_bytes, kept_bytes);
@@ -239,7 +240,28 @@ START_TEST(recomputation_gives_the_same_bits_in_a_smaller_arena)
 }
 END_TEST
 
+START_TEST(fresh_gradients_replace_what_stood_there)
+{
+    float *added, *fresh;
+    int64_t n, n_fresh, n_written = 0;
+    float_gradients("cpu", false, false, &added, &n);
+    float_gradients("cpu", false, true, &fresh, &n_fresh);
+    for (int64_t i = 0; i < n; i++)
+        if (!isnan(fresh[i])) { /* a NaN stays in the gaps between tensors alone */
+            ck_assert(fresh[i] == added[i]);
+            n_written++;
+        } else {
+            ck_assert(added[i] == 0);
+        }
+    sgc_model *m = make_model(block, 2, true);
+    ck_assert_int_eq(n_written, m->n_parameters);
+    sgc_model_free(m);
+    free(added), free(fresh);
+}
+END_TEST
+
 UNIT_MAIN("gradients", embedding_and_loss_are_derived, smoothed_loss_is_derived, tied_output_layer_is_derived, layer_norm_is_derived, linear_is_derived,
           linear_without_bias_is_derived, attention_is_derived, attention_with_dropout_is_derived, dropout_is_derived, every_activation_is_derived,
           sum_of_a_tensor_with_itself_is_derived, gradients_that_meet_while_shared_are_derived, blocks_are_derived, recomputed_blocks_are_derived,
-          recomputed_meeting_is_derived, recomputation_gives_the_same_bits_in_a_smaller_arena)
+          recomputed_meeting_is_derived, recomputation_gives_the_same_bits_in_a_smaller_arena,
+          fresh_gradients_replace_what_stood_there)

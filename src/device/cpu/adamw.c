@@ -1,13 +1,15 @@
-/* The AdamW update of a range, and the square sums that its clipping needs. */
+/* The AdamW update of a range, the square sums that its clipping needs, and rounding to values. */
 #include <math.h>
 
 #include "device/cpu/cpu_impl.h"
 
-void sgc_cpu_adamw(sgc_device *d, void *p_, void *m_, void *v_, const void *g_, int64_t n, double weight_decay, const sgc_adamw *a)
+void sgc_cpu_adamw(sgc_device *d, void *values, void *p_, void *m_, void *v_, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
+                   const sgc_adamw *a)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
     float *p = p_, *m = m_, *v = v_;
-    const float *g = g_;
+    const bool g_is_wide = g_type == d->ops->wide;
+    const size_t g_bytes = sgc_dtype_bytes(g_type);
     const sgc_adamw_factors factors = {
         .decay = (float)(1 - a->learning_rate * weight_decay),
         .beta1 = (float)a->beta1,
@@ -21,13 +23,22 @@ void sgc_cpu_adamw(sgc_device *d, void *p_, void *m_, void *v_, const void *g_, 
     };
 #pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
     for (int64_t i = 0; i < n; i += SGC_CPU_PIECE)
-        simd->adamw(p + i, m + i, v + i, g + i, n - i < SGC_CPU_PIECE ? n - i : SGC_CPU_PIECE, &factors);
+        simd->adamw(values ? sgc_cpu_at(d, values, i) : NULL, p + i, m + i, v + i, (const char *)g + (size_t)i * g_bytes, g_is_wide,
+                    sgc_cpu_piece(n, i), &factors);
 }
 
-void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x_, int64_t n, int64_t block)
+void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
-    const float *x = x_;
+    const size_t block_bytes = (size_t)block * sgc_dtype_bytes(x_type);
 #pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
-    for (int64_t i = 0; i < n / block; i++) out[i] = simd->square_sum(x + i * block, block);
+    for (int64_t i = 0; i < n / block; i++) out[i] = simd->square_sum((const char *)x + (size_t)i * block_bytes, x_type == d->ops->wide, block);
+}
+
+void sgc_cpu_narrow(sgc_device *d, void *values, const void *wide_, int64_t n)
+{
+    const sgc_simd *simd = sgc_cpu_simd(d);
+    const float *wide = wide_;
+#pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
+    for (int64_t i = 0; i < n; i += SGC_CPU_PIECE) simd->narrow(sgc_cpu_at(d, values, i), wide + i, sgc_cpu_piece(n, i));
 }

@@ -1,11 +1,21 @@
 /* Cross entropy: rows are cut among threads. */
+#include <omp.h>
+
 #include "device/cpu/cpu_impl.h"
 
-void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *logits_, bool with_gradient, const int32_t *target, int64_t N, int64_t V,
+void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits_, const int32_t *target, int64_t N, int64_t V,
                            double smoothing, double scale)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
-    float *logits = logits_;
-#pragma omp parallel for schedule(static) if (N * V >= 2 * SGC_CPU_PIECE)
-    for (int64_t n = 0; n < N; n++) simd->cross_entropy(loss + n, logits + n * V, with_gradient, target + n, 1, V, smoothing, scale);
+    const float *logits = logits_;
+    const bool in_place = d->ops->value == d->ops->wide; /* exponentials wait where the gradient goes */
+    const int n_threads = omp_get_max_threads();
+    const int64_t n_scratch = (V + 15) / 16 * 16;
+    float *scratch = dlogits && !in_place ? sgc_cpu_scratch(d, n_threads * n_scratch) : NULL;
+#pragma omp parallel for schedule(static) num_threads(n_threads) if (N * V >= 2 * SGC_CPU_PIECE)
+    for (int64_t n = 0; n < N; n++) {
+        void *gradient = dlogits ? sgc_cpu_at(d, dlogits, n * V) : NULL;
+        float *exps = scratch ? scratch + omp_get_thread_num() * n_scratch : gradient;
+        simd->cross_entropy(loss + n, gradient, logits + n * V, exps, target[n], V, smoothing, scale);
+    }
 }

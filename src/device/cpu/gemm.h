@@ -9,12 +9,13 @@
 
 typedef struct sgc_gemm sgc_gemm;
 
-/* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none), row major; ld: elements from a row as stored to the next. */
+/* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none), row major; ld: elements from a row as stored to the next. All are floats; or
+ * with bf16 a, b and bias are bf16, and c is unless c_is_float. Sums are made in float. */
 typedef struct sgc_product {
-    float *c;
-    const float *a, *b, *bias;
+    void *c;
+    const void *a, *b, *bias;
     int64_t m, n, k, lda, ldb, ldc;
-    bool add, ta, tb;
+    bool add, ta, tb, bf16, c_is_float;
 } sgc_product;
 
 /**
@@ -23,6 +24,9 @@ typedef struct sgc_product {
  */
 sgc_status sgc_gemm_open(sgc_gemm **g, bool one_thread);
 void sgc_gemm_close(sgc_gemm *g); /* NULL is allowed */
+
+/* Does the library multiply bf16 on this machine, other than by plain loops? */
+bool sgc_gemm_takes_bf16(sgc_gemm *g);
 
 /* Get ready for products of the shape of p, on threads 0 .. n_threads - 1. Costs time and memory at the first call of a shape only. */
 sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads);

@@ -23,6 +23,12 @@ sgc_status sgc_gemm_open(sgc_gemm **g, bool one_thread)
 
 void sgc_gemm_close(sgc_gemm *g) { sgc_mem_free(g); }
 
+bool sgc_gemm_takes_bf16(sgc_gemm *g)
+{
+    (void)g;
+    return false; /* OpenBLAS has a function for it, but not on every machine */
+}
+
 sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads)
 {
     (void)n_threads;
@@ -39,9 +45,10 @@ sgc_status sgc_gemm_run(sgc_gemm *g, const sgc_product *p, int thread)
     (void)thread;
     cblas_sgemm(CblasRowMajor, p->ta ? CblasTrans : CblasNoTrans, p->tb ? CblasTrans : CblasNoTrans, (int)p->m, (int)p->n, (int)p->k, 1.0f, p->a,
                 (int)p->lda, p->b, (int)p->ldb, p->add ? 1.0f : 0.0f, p->c, (int)p->ldc);
-    if (p->bias)
-        for (int64_t i = 0; i < p->m; i++)
-            for (int64_t j = 0; j < p->n; j++) p->c[i * p->ldc + j] += p->bias[j];
+    float *c = p->c;
+    const float *bias = p->bias;
+    for (int64_t i = 0; i < p->m && bias; i++)
+        for (int64_t j = 0; j < p->n; j++) c[i * p->ldc + j] += bias[j];
     return SGC_OK;
 }
 

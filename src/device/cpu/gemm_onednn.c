@@ -111,7 +111,7 @@ void sgc_gemm_close(sgc_gemm *g)
 
 static shape shape_of(const sgc_gemm *g, const sgc_product *p)
 {
-    return (shape){p->m, p->n, p->k, p->lda, p->ldb, p->ldc, p->add | p->ta << 1 | p->tb << 2 | (p->bias != NULL) << 3,
+    return (shape){p->m, p->n, p->k, p->lda, p->ldb, p->ldc, p->add | p->ta << 1 | p->tb << 2 | (p->bias != NULL) << 3 | p->bf16 << 4 | p->c_is_float << 5,
                    g->one_thread ? 1 : omp_get_max_threads()};
 }
 
@@ -140,9 +140,9 @@ static sgc_status grow_table(sgc_gemm *g)
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t matrix_desc;
 typedef const_dnnl_memory_desc_t desc_ref;
-static dnnl_status_t desc_create(matrix_desc *d, int n_dim, const dnnl_dims_t dims, const dnnl_dims_t strides)
+static dnnl_status_t desc_create(matrix_desc *d, int n_dim, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides)
 {
-    return dnnl_memory_desc_create_with_strides(d, n_dim, dims, dnnl_f32, strides);
+    return dnnl_memory_desc_create_with_strides(d, n_dim, dims, type, strides);
 }
 static desc_ref desc_get(const matrix_desc *d) { return *d; }
 static void desc_free(matrix_desc *d)
@@ -157,9 +157,9 @@ static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, 
 #else
 typedef dnnl_memory_desc_t matrix_desc;
 typedef const dnnl_memory_desc_t *desc_ref;
-static dnnl_status_t desc_create(matrix_desc *d, int n_dim, const dnnl_dims_t dims, const dnnl_dims_t strides)
+static dnnl_status_t desc_create(matrix_desc *d, int n_dim, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides)
 {
-    return dnnl_memory_desc_init_by_strides(d, n_dim, dims, dnnl_f32, strides);
+    return dnnl_memory_desc_init_by_strides(d, n_dim, dims, type, strides);
 }
 static desc_ref desc_get(const matrix_desc *d) { return d; }
 static void desc_free(matrix_desc *d) { (void)d; }
@@ -206,19 +206,30 @@ done:
     return st;
 }
 
+/* The primitive descriptor of a product, and those of its matrices (to be freed by the caller also after a failure). */
+static sgc_status describe(sgc_gemm *g, const sgc_product *p, matrix_desc desc[DST + 1], dnnl_primitive_desc_t *pd)
+{
+    sgc_status st = SGC_OK;
+    dnnl_primitive_attr_t attr = NULL;
+    const dnnl_data_type_t type = p->bf16 ? dnnl_bf16 : dnnl_f32, c_type = p->bf16 && !p->c_is_float ? dnnl_bf16 : dnnl_f32;
+    DNNL_TRY(desc_create(&desc[SRC], 2, (dnnl_dims_t){p->m, p->k}, type, p->ta ? (dnnl_dims_t){1, p->lda} : (dnnl_dims_t){p->lda, 1}));
+    DNNL_TRY(desc_create(&desc[WEIGHTS], 2, (dnnl_dims_t){p->k, p->n}, type, p->tb ? (dnnl_dims_t){1, p->ldb} : (dnnl_dims_t){p->ldb, 1}));
+    DNNL_TRY(desc_create(&desc[BIAS], 2, (dnnl_dims_t){1, p->n}, type, (dnnl_dims_t){p->n, 1}));
+    DNNL_TRY(desc_create(&desc[DST], 2, (dnnl_dims_t){p->m, p->n}, c_type, (dnnl_dims_t){p->ldc, 1}));
+    SGC_TRY(attributes(&attr, p->add));
+    DNNL_TRY(pd_create(pd, g->engine, desc, p->bias != NULL, attr));
+done:
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return st;
+}
+
 static sgc_status entry_fill(sgc_gemm *g, entry *e, const sgc_product *p, int n_slots)
 {
     sgc_status st = SGC_OK;
     matrix_desc desc[DST + 1];
-    dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     memset(desc, 0, sizeof(desc));
-    DNNL_TRY(desc_create(&desc[SRC], 2, (dnnl_dims_t){p->m, p->k}, p->ta ? (dnnl_dims_t){1, p->lda} : (dnnl_dims_t){p->lda, 1}));
-    DNNL_TRY(desc_create(&desc[WEIGHTS], 2, (dnnl_dims_t){p->k, p->n}, p->tb ? (dnnl_dims_t){1, p->ldb} : (dnnl_dims_t){p->ldb, 1}));
-    DNNL_TRY(desc_create(&desc[BIAS], 2, (dnnl_dims_t){1, p->n}, (dnnl_dims_t){p->n, 1}));
-    DNNL_TRY(desc_create(&desc[DST], 2, (dnnl_dims_t){p->m, p->n}, (dnnl_dims_t){p->ldc, 1}));
-    SGC_TRY(attributes(&attr, p->add));
-    DNNL_TRY(pd_create(&pd, g->engine, desc, p->bias != NULL, attr));
+    SGC_TRY(describe(g, p, desc, &pd));
     DNNL_TRY(dnnl_primitive_create(&e->primitive, pd));
     desc_ref scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     e->scratch_bytes = dnnl_memory_desc_get_size(scratchpad);
@@ -226,9 +237,23 @@ static sgc_status entry_fill(sgc_gemm *g, entry *e, const sgc_product *p, int n_
                                                                   desc_get(&desc[DST]), scratchpad}));
 done:
     if (pd) dnnl_primitive_desc_destroy(pd);
-    if (attr) dnnl_primitive_attr_destroy(attr);
     for (int i = 0; i <= DST; i++) desc_free(&desc[i]);
     return st;
+}
+
+bool sgc_gemm_takes_bf16(sgc_gemm *g)
+{
+    const sgc_product p = {.m = 64, .n = 64, .k = 64, .lda = 64, .ldb = 64, .ldc = 64, .ta = true, .bf16 = true, .c_is_float = true, .add = true};
+    const char *implementation = "ref";
+    matrix_desc desc[DST + 1];
+    dnnl_primitive_desc_t pd = NULL;
+    memset(desc, 0, sizeof(desc));
+    if (describe(g, &p, desc, &pd) == SGC_OK) dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &implementation);
+    else sgc_err_clear();
+    bool takes = strncmp(implementation, "ref", 3) != 0; /* the library's plain loops */
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    for (int i = 0; i <= DST; i++) desc_free(&desc[i]);
+    return takes;
 }
 
 /* Streams and scratch for n_slots threads, and for the largest scratch of all primitives. */
@@ -284,7 +309,7 @@ sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads)
     int n_before = omp_get_max_threads();
     if (g->one_thread) omp_set_num_threads(1);
     st = entry_fill(g, e, p, n_slots);
-    omp_set_num_threads(n_before);
+    if (g->one_thread) omp_set_num_threads(n_before);
     if (st == SGC_OK) {
         e->shape = s;
         st = reserve(g, n_slots, e->scratch_bytes);

@@ -1,7 +1,7 @@
 /*
  * Matrix products. By default one call of the library on all threads. With exact_threads the output is cut into tiles of fixed
  * size, small outputs with a long inner side also into parts of that side; each is a product on one thread, so nothing depends on
- * how many threads there are.
+ * how many threads there are. Where bf16 cannot be multiplied, the operands are converted to float first.
  */
 #include <omp.h>
 
@@ -28,6 +28,15 @@ static cut cut_of(const sgc_product *p)
     return c;
 }
 
+/* Floats that the parts of a product need. */
+static int64_t n_partial(const sgc_device *d, const sgc_product *p)
+{
+    int64_t n_parts = d->exact_threads ? cut_of(p).n_parts : 1;
+    return n_parts > 1 ? n_parts * p->m * p->n : 0;
+}
+
+static void *element(const void *p, int64_t i, bool is_bf16) { return (char *)p + i * (is_bf16 ? 2 : 4); }
+
 /* The product of one tile and part; parts go to partial [n_parts, m, n] first when there are several. */
 static sgc_product piece_of(const sgc_product *p, const cut *c, float *partial, int64_t row, int64_t column, int64_t part)
 {
@@ -36,40 +45,44 @@ static sgc_product piece_of(const sgc_product *p, const cut *c, float *partial, 
     piece.m = smaller(TILE, p->m - i);
     piece.n = smaller(TILE, p->n - j);
     piece.k = smaller(c->part, p->k - l);
-    piece.a += p->ta ? l * p->lda + i : i * p->lda + l;
-    piece.b += p->tb ? j * p->ldb + l : l * p->ldb + j;
+    piece.a = element(p->a, p->ta ? l * p->lda + i : i * p->lda + l, p->bf16);
+    piece.b = element(p->b, p->tb ? j * p->ldb + l : l * p->ldb + j, p->bf16);
     if (c->n_parts == 1) {
-        piece.c += i * p->ldc + j;
-        if (p->bias) piece.bias += j;
+        piece.c = element(p->c, i * p->ldc + j, !p->c_is_float);
+        if (p->bias) piece.bias = element(p->bias, j, p->bf16);
     } else {
         piece.c = partial + (part * p->m + i) * p->n + j;
         piece.ldc = p->n;
+        piece.c_is_float = true;
         piece.add = false;
         piece.bias = NULL;
     }
     return piece;
 }
 
+static float number(const void *p, int64_t i, bool is_bf16) { return is_bf16 ? sgc_bf16_to_float(((const sgc_bf16 *)p)[i]) : ((const float *)p)[i]; }
+
 static void add_parts(const sgc_product *p, const cut *c, const float *partial)
 {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t j = 0; j < p->n; j++) {
-            float sum = p->add ? p->c[i * p->ldc + j] : 0;
-            if (p->bias) sum += p->bias[j];
+            int64_t at = i * p->ldc + j;
+            float sum = p->add ? number(p->c, at, !p->c_is_float) : 0;
+            if (p->bias) sum += number(p->bias, j, p->bf16);
             for (int64_t part = 0; part < c->n_parts; part++) sum += partial[(part * p->m + i) * p->n + j];
-            p->c[i * p->ldc + j] = sum;
+            if (p->c_is_float) ((float *)p->c)[at] = sum;
+            else ((sgc_bf16 *)p->c)[at] = sgc_float_to_bf16(sum);
         }
 }
 
-static sgc_status run_tiles(sgc_device *d, const sgc_product *p)
+static sgc_status run_tiles(sgc_device *d, const sgc_product *p, float *partial)
 {
     sgc_gemm *gemm = ((sgc_cpu *)d->state)->gemm;
     sgc_status st = SGC_OK;
     const cut c = cut_of(p);
     const int n_threads = omp_get_max_threads();
     const int64_t n_pieces = c.n_rows * c.n_columns * c.n_parts;
-    float *partial = c.n_parts > 1 ? sgc_cpu_scratch(d, c.n_parts * p->m * p->n) : NULL;
     for (int last = 0; last < 8; last++) { /* there are at most eight shapes: of inner and last tiles and parts */
         sgc_product piece = piece_of(p, &c, partial, last & 1 ? c.n_rows - 1 : 0, last & 2 ? c.n_columns - 1 : 0, last & 4 ? c.n_parts - 1 : 0);
         SGC_TRY(sgc_gemm_prepare(gemm, &piece, n_threads));
@@ -89,19 +102,63 @@ done:
     return st;
 }
 
-void sgc_cpu_matmul(sgc_device *d, void *c, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m, int64_t n, int64_t k)
+/* partial: n_partial floats */
+static sgc_status multiply(sgc_device *d, const sgc_product *p, float *partial)
 {
     sgc_status st = SGC_OK;
     sgc_gemm *gemm = ((sgc_cpu *)d->state)->gemm;
-    const sgc_product p = {.c = c, .a = a, .b = b, .bias = bias, .m = m, .n = n, .k = k, .lda = ta ? m : k, .ldb = tb ? k : n, .ldc = n,
-                           .add = add, .ta = ta, .tb = tb};
-    if (m == 0 || n == 0) return;
-    if (d->exact_threads) {
-        SGC_TRY(run_tiles(d, &p));
-    } else {
-        SGC_TRY(sgc_gemm_prepare(gemm, &p, 1));
-        SGC_TRY(sgc_gemm_run(gemm, &p, 0));
-    }
+    if (d->exact_threads) return run_tiles(d, p, partial);
+    SGC_TRY(sgc_gemm_prepare(gemm, p, 1));
+    SGC_TRY(sgc_gemm_run(gemm, p, 0));
 done:
+    return st;
+}
+
+static void widen(const sgc_device *d, float *wide, const void *values, int64_t n)
+{
+    const sgc_simd *simd = sgc_cpu_simd(d);
+#pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
+    for (int64_t i = 0; i < n; i += SGC_CPU_PIECE) simd->widen(wide + i, sgc_cpu_at(d, values, i), sgc_cpu_piece(n, i));
+}
+
+/* A product of bf16 as one of floats. */
+static sgc_status multiply_widened(sgc_device *d, const sgc_product *p)
+{
+    const int64_t n_a = p->m * p->k, n_b = p->k * p->n, n_c = p->c_is_float ? 0 : p->m * p->n, n_bias = p->bias ? p->n : 0;
+    float *partial = sgc_cpu_scratch(d, n_partial(d, p) + n_a + n_b + n_c + n_bias), *a = partial + n_partial(d, p), *b = a + n_a, *c = b + n_b;
+    sgc_product q = *p;
+    widen(d, a, p->a, n_a);
+    widen(d, b, p->b, n_b);
+    q.a = a;
+    q.b = b;
+    q.bf16 = false;
+    q.c_is_float = true;
+    if (p->bias) {
+        widen(d, c + n_c, p->bias, n_bias);
+        q.bias = c + n_c;
+    }
+    if (!p->c_is_float) {
+        if (p->add) widen(d, c, p->c, n_c);
+        q.c = c;
+    }
+    sgc_status st = multiply(d, &q, partial);
+    if (!p->c_is_float) sgc_cpu_narrow(d, p->c, c, n_c);
+    return st;
+}
+
+void sgc_cpu_matmul(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
+                    int64_t n, int64_t k)
+{
+    const bool bf16 = d->ops->value == SGC_BF16;
+    const sgc_product p = {.c = c, .a = a, .b = b, .bias = bias, .m = m, .n = n, .k = k, .lda = ta ? m : k, .ldb = tb ? k : n, .ldc = n,
+                           .add = add, .ta = ta, .tb = tb, .bf16 = bf16, .c_is_float = c_is_wide || !bf16};
+    sgc_status st;
+    if (m == 0 || n == 0) return;
+    if (bf16 && !((sgc_cpu *)d->state)->multiplies_bf16) {
+        st = multiply_widened(d, &p);
+    } else {
+        int64_t n_scratch = n_partial(d, &p);
+        st = multiply(d, &p, n_scratch ? sgc_cpu_scratch(d, n_scratch) : NULL);
+    }
     if (st != SGC_OK) sgc_cpu_fatal("matrix product");
 }

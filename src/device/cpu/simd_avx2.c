@@ -16,8 +16,7 @@
 
 #define V_BYTES 32
 #define SIMD_TABLE sgc_simd_avx2
-#define SIMD_NAME "AVX2"
-#include "device/cpu/simd/table.h"
+#include "device/cpu/simd/tables.h"
 
 #ifdef __clang__
 #pragma clang attribute pop

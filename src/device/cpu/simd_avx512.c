@@ -16,8 +16,7 @@
 
 #define V_BYTES 64
 #define SIMD_TABLE sgc_simd_avx512
-#define SIMD_NAME "AVX-512"
-#include "device/cpu/simd/table.h"
+#include "device/cpu/simd/tables.h"
 
 #ifdef __clang__
 #pragma clang attribute pop

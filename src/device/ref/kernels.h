@@ -72,10 +72,10 @@ static void layer_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dw_
     }
 }
 
-static void matmul(sgc_device *d, void *c_, bool add, const void *a_, bool ta, const void *b_, bool tb, const void *bias_, int64_t m, int64_t n,
-                   int64_t k)
+static void matmul(sgc_device *d, void *c_, bool c_is_wide, bool add, const void *a_, bool ta, const void *b_, bool tb, const void *bias_, int64_t m,
+                   int64_t n, int64_t k)
 {
-    (void)d;
+    (void)d, (void)c_is_wide;
     REAL *c = c_;
     const REAL *a = a_, *b = b_, *bias = bias_;
     for (int64_t i = 0; i < m; i++)
@@ -270,15 +270,16 @@ static void dropout(sgc_device *d, void *y_, const void *x_, int64_t B, int64_t 
             y[b * n_per_sample + e] = x[b * n_per_sample + e] * (REAL)keep_factor(drop, b, e);
 }
 
-static void cross_entropy(sgc_device *d, double *loss, void *logits_, bool with_gradient, const int32_t *target, int64_t N, int64_t V,
+static void cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
                           double smoothing, double scale)
 {
     (void)d;
-    REAL *row = logits_;
-    for (int64_t n = 0; n < N; n++, row += V) {
+    for (int64_t n = 0; n < N; n++) {
+        const REAL *row = (const REAL *)logits + n * V;
+        REAL *gradient = dlogits ? (REAL *)dlogits + n * V : NULL;
         loss[n] = 0;
         if (target[n] == -100) {
-            for (int64_t v = 0; v < V && with_gradient; v++) row[v] = 0;
+            for (int64_t v = 0; v < V && gradient; v++) gradient[v] = 0;
             continue;
         }
         double max = -INFINITY, sum = 0, total = 0;
@@ -289,17 +290,18 @@ static void cross_entropy(sgc_device *d, double *loss, void *logits_, bool with_
         }
         double lse = max + log(sum);
         loss[n] = (1 - smoothing) * (lse - row[target[n]]) + smoothing * (lse - total / (double)V);
-        for (int64_t v = 0; v < V && with_gradient; v++) {
+        for (int64_t v = 0; v < V && gradient; v++) {
             double wanted = (v == target[n] ? 1 - smoothing : 0) + smoothing / (double)V;
-            row[v] = (REAL)(scale * (exp(row[v] - lse) - wanted));
+            gradient[v] = (REAL)(scale * (exp(row[v] - lse) - wanted));
         }
     }
 }
 
-static void adamw(sgc_device *d, void *p_, void *m_, void *v_, const void *g_, int64_t n, double weight_decay, const sgc_adamw *a)
+static void adamw(sgc_device *d, void *values_, void *p_, void *m_, void *v_, const void *g_, sgc_dtype g_type, int64_t n, double weight_decay,
+                  const sgc_adamw *a)
 {
-    (void)d;
-    REAL *p = p_, *m = m_, *v = v_;
+    (void)d, (void)g_type; /* there is one type */
+    REAL *values = values_, *p = p_, *m = m_, *v = v_;
     const REAL *g = g_;
     double correction1 = 1 - pow(a->beta1, (double)a->t), correction2 = 1 - pow(a->beta2, (double)a->t);
     for (int64_t i = 0; i < n; i++) {
@@ -309,12 +311,13 @@ static void adamw(sgc_device *d, void *p_, void *m_, void *v_, const void *g_, i
         v[i] = (REAL)(a->beta2 * v[i] + (1 - a->beta2) * gradient * gradient);
         double denominator = sqrt(v[i]) / sqrt(correction2) + a->epsilon;
         p[i] = (REAL)(p[i] - a->learning_rate / correction1 * m[i] / denominator);
+        if (values) values[i] = p[i];
     }
 }
 
-static void block_square_sums(sgc_device *d, double *out, const void *x_, int64_t n, int64_t block)
+static void block_square_sums(sgc_device *d, double *out, const void *x_, sgc_dtype x_type, int64_t n, int64_t block)
 {
-    (void)d;
+    (void)d, (void)x_type;
     const REAL *x = x_;
     for (int64_t i = 0; i < n / block; i++) {
         out[i] = 0;
@@ -322,9 +325,16 @@ static void block_square_sums(sgc_device *d, double *out, const void *x_, int64_
     }
 }
 
+static void narrow(sgc_device *d, void *values, const void *wide, int64_t n)
+{
+    (void)d;
+    memcpy(values, wide, (size_t)n * sizeof(REAL));
+}
+
 const sgc_device_ops OPS = {
     .name = OPS_NAME,
-    .element_bytes = sizeof(REAL),
+    .value = sizeof(REAL) == 4 ? SGC_F32 : SGC_F64,
+    .wide = sizeof(REAL) == 4 ? SGC_F32 : SGC_F64,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,
@@ -341,4 +351,5 @@ const sgc_device_ops OPS = {
     .cross_entropy = cross_entropy,
     .adamw = adamw,
     .block_square_sums = block_square_sums,
+    .narrow = narrow,
 };

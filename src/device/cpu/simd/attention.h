@@ -1,77 +1,60 @@
 /*
- * Causal attention in blocks of queries and keys; the matrix of weights never exists as a whole.
+ * Causal attention in blocks of queries and keys; the matrix of weights never exists as a whole. Compiled once per type of values.
  * Source: Dao et al., FlashAttention, arXiv 2205.14135, algorithms 1 and 4: an online softmax whose running maximum rescales what was
  * added before; the backward pass makes the weights again from the log of the sum of exponentials.
- * BLOCK x BLOCK tiles of scores are s; rows of q, k, v and gradients are padded to D_padded with zeros. Letters: Q queries or
- * K keys of a block (fewer in the last), i query, j key, c channel.
+ *
+ * Products are those of product.h, so operands lie in words: as *rows*, an operand's inner side along the row, or as *pairs*, where
+ * word (k / V_PAIR, j) holds what rows k, k + 1 have in column j. With words of one float the two are the same.
+ * Letters: Q queries or K keys of a block (fewer in the last), i query, j key, c channel, P padded channels, W words of a padded row.
  */
 
 #define BLOCK SGC_ATTENTION_BLOCK
+#define VECTORS (BLOCK / V_N)
 #define ALIGNED __attribute__((aligned(64)))
+#define WORDS(n) (((n) + V_PAIR - 1) / V_PAIR)
 
-/* c [n_rows, n_vectors * V_N] (+)= a [n_rows, K] b [K, ...]; a's element (i, k) is a[i * a_row + k * a_column]. */
-V_INLINE void product_block(const int n_rows, const int n_vectors, bool accumulate, float *c, int64_t c_row, const float *a, int64_t a_row,
-                            int64_t a_column, const float *b, int64_t b_row, int64_t K)
+/* n rows of D values, `stride` apart, as rows of words. The padding is zero. */
+static void TYPED(pack_rows)(float *out, const VALUE *in, int64_t n, int64_t stride, int64_t D, int64_t P)
 {
-    vf sum[4][4];
-    V_UNROLL for (int i = 0; i < n_rows; i++)
-        V_UNROLL for (int j = 0; j < n_vectors; j++) sum[i][j] = accumulate ? v_load(c + i * c_row + j * V_N) : v_set(0);
-    for (int64_t k = 0; k < K; k++) {
-        vf row[4];
-        V_UNROLL for (int j = 0; j < n_vectors; j++) row[j] = v_load(b + k * b_row + j * V_N);
-        V_UNROLL for (int i = 0; i < n_rows; i++) {
-            vf factor = v_set(a[i * a_row + k * a_column]);
-            V_UNROLL for (int j = 0; j < n_vectors; j++) sum[i][j] = V_FMA(factor, row[j], sum[i][j]);
+    for (int64_t i = 0; i < n; i++, in += stride, out += P / V_PAIR) {
+#if V_PAIR == 2
+        memcpy(out, in, (size_t)D * sizeof(*in));
+        memset((char *)out + (size_t)D * sizeof(*in), 0, (size_t)(P - D) * sizeof(*in));
+#else
+        for (int64_t c = 0; c < P; c += V_N) v_store(out + c, c < D ? V_GET(in + c, D - c) : v_set(0));
+#endif
+    }
+}
+
+/* The same as pairs; a last row without a partner gets one of zeros. */
+static void TYPED(pack_pairs)(float *out, const VALUE *in, int64_t n, int64_t stride, int64_t D, int64_t P)
+{
+#if V_PAIR == 2
+    for (int64_t i = 0; i < n; i += 2, in += 2 * stride, out += P)
+        for (int64_t c = 0; c < P; c += V_N) {
+            vf zero = v_set(0), first = c < D ? V_GET(in + c, D - c) : zero, second = c < D && i + 1 < n ? V_GET(in + stride + c, D - c) : zero;
+            v_store(out + c, (vf)((vu)first >> 16 | (vu)second));
         }
-    }
-    V_UNROLL for (int i = 0; i < n_rows; i++)
-        V_UNROLL for (int j = 0; j < n_vectors; j++) v_store(c + i * c_row + j * V_N, sum[i][j]);
+#else
+    TYPED(pack_rows)(out, in, n, stride, D, P);
+#endif
 }
 
-/* The sums of an element always run over k in order, whatever block it falls into. N is a multiple of V_N. */
-static void product(bool accumulate, float *c, int64_t c_row, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row, int64_t M,
-                    int64_t N, int64_t K)
+static void TYPED(unpack)(VALUE *out, const float *in, int64_t n, int64_t stride, int64_t D, int64_t P)
 {
-    enum { WIDE = V_BYTES == 64 ? 4 : 2 }; /* as many sums as the registers hold */
-    for (int64_t j = 0; j < N; j += j + WIDE * V_N <= N ? WIDE * V_N : V_N) {
-        bool wide = j + WIDE * V_N <= N;
-        int64_t i = 0;
-        for (; i + 4 <= M; i += 4) {
-            if (wide) product_block(4, WIDE, accumulate, c + i * c_row + j, c_row, a + i * a_row, a_row, a_column, b + j, b_row, K);
-            else product_block(4, 1, accumulate, c + i * c_row + j, c_row, a + i * a_row, a_row, a_column, b + j, b_row, K);
-        }
-        for (; i < M; i++) {
-            if (wide) product_block(1, WIDE, accumulate, c + i * c_row + j, c_row, a + i * a_row, a_row, a_column, b + j, b_row, K);
-            else product_block(1, 1, accumulate, c + i * c_row + j, c_row, a + i * a_row, a_row, a_column, b + j, b_row, K);
-        }
-    }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < D; c += V_N) V_PUT(out + i * stride + c, v_load(in + i * P + c), D - c);
 }
 
-/* n rows of D elements, `stride` apart, into rows of D_padded; the padding is set to zero. */
-static void pack(float *out, const float *in, int64_t n, int64_t stride, int64_t D, int64_t D_padded)
+/* K rows of D values as columns: pairs of words [W, BLOCK]; columns from K on are zero. rows: scratch for BLOCK rows */
+static void TYPED(pack_columns)(float *out, float *rows, const VALUE *in, int64_t K, int64_t stride, int64_t D, int64_t P)
 {
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(out + i * D_padded, in + i * stride, (size_t)D * sizeof(*out));
-        memset(out + i * D_padded + D, 0, (size_t)(D_padded - D) * sizeof(*out));
-    }
-}
-
-static void unpack(float *out, const float *in, int64_t n, int64_t stride, int64_t D, int64_t D_padded)
-{
-    for (int64_t i = 0; i < n; i++) memcpy(out + i * stride, in + i * D_padded, (size_t)D * sizeof(*out));
-}
-
-/* [K, D] rows, `stride` apart, into [D, BLOCK]; columns from K on are zero. */
-static void transpose(float *out, const float *in, int64_t K, int64_t stride, int64_t D)
-{
-    for (int64_t c = 0; c < D; c++) {
-        for (int64_t j = 0; j < K; j++) out[c * BLOCK + j] = in[j * stride + c];
-        for (int64_t j = K; j < BLOCK; j++) out[c * BLOCK + j] = 0;
-    }
+    TYPED(pack_rows)(rows, in, K, stride, D, P);
+    transpose(out, BLOCK, rows, K, P / V_PAIR);
 }
 
 /* Dropout factors of the weights of query i and keys j0 .. j0 + BLOCK - 1. */
-static const float *keep_row(const sgc_attention_head *a, int64_t i, int64_t j0, float buffer[2 * BLOCK + 4])
+static const float *TYPED(keep_row)(const sgc_attention_head *a, int64_t i, int64_t j0, float buffer[2 * BLOCK + 4])
 {
     int64_t element = a->first_element + i * a->T + j0, skip = element % 4;
     for (int64_t n = 0; n < BLOCK + skip; n += 4 * V_N)
@@ -79,169 +62,201 @@ static const float *keep_row(const sgc_attention_head *a, int64_t i, int64_t j0,
     return buffer + skip;
 }
 
-static int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
-
-/* One query block against all keys up to it. kt: all keys, transposed block by block; v: all values, packed. */
-static void forward_block(const sgc_attention_head *a, int64_t first, float *y, float *lse, const float *kt, const float *v, float *q, float *o)
+/* In a block on the diagonal, query i sees keys up to i: that many vectors, the last of them in part. */
+V_INLINE int TYPED(live_vectors)(bool diagonal, int64_t i) { return diagonal ? (int)(i / V_N) + 1 : VECTORS; }
+V_INLINE vf TYPED(masked)(vf scores, bool diagonal, int64_t i, int j)
 {
-    const int64_t T = a->T, C = a->C, D = a->D, P = a->D_padded, Q = smaller(BLOCK, T - first);
+    return diagonal && j == i / V_N ? v_select((vi){V_LANES} <= (int32_t)(i % V_N), scores, v_set(-INFINITY)) : scores;
+}
+
+/* One query block against all keys up to it. kt: all keys, as columns block by block; v: all values, as pairs. */
+static void TYPED(forward_block)(const sgc_attention_head *a, int64_t first, VALUE *y, float *lse, const float *kt, const float *v, float *q, float *o)
+{
+    const int64_t T = a->T, C = a->C, D = a->D, P = a->D_padded, W = P / V_PAIR, Q = T - first < BLOCK ? T - first : BLOCK;
     const float scale = (float)(1 / sqrt((double)D));
     ALIGNED float s[BLOCK * BLOCK], keep[2 * BLOCK + 4];
     float max[BLOCK], sum[BLOCK];
+    TYPED(pack_rows)(q, (const VALUE *)a->qkv + first * 3 * C, Q, 3 * C, D, P);
+    memset(o, 0, (size_t)(Q * P) * sizeof(*o));
     for (int64_t i = 0; i < Q; i++) {
         max[i] = -INFINITY;
         sum[i] = 0;
-        const float *from = a->qkv + (first + i) * 3 * C;
-        for (int64_t c = 0; c < D; c++) q[i * P + c] = from[c] * scale;
-        memset(q + i * P + D, 0, (size_t)(P - D) * sizeof(*q));
     }
-    memset(o, 0, (size_t)(Q * P) * sizeof(*o));
     for (int64_t j0 = 0; j0 <= first; j0 += BLOCK) {
-        int64_t K = smaller(BLOCK, T - j0);
-        product(false, s, BLOCK, q, P, 1, kt + j0 * D, BLOCK, Q, BLOCK, D);
+        const bool diagonal = j0 == first;
+        const int64_t K = T - j0 < BLOCK ? T - j0 : BLOCK;
+        product(diagonal ? COLUMNS_UP_TO_ROW : WHOLE, false, s, BLOCK, q, W, 1, kt + j0 * W, BLOCK, Q, BLOCK, WORDS(D));
         for (int64_t i = 0; i < Q; i++) {
-            float *row = s + i * BLOCK;
-            if (j0 == first)
-                for (int64_t j = i + 1; j < BLOCK; j++) row[j] = -INFINITY;
-            vf row_max_ = v_load(row);
-            for (int j = V_N; j < BLOCK; j += V_N) row_max_ = V_MAX(v_load(row + j), row_max_);
-            float m = v_max_of(row_max_);
+            const int live = TYPED(live_vectors)(diagonal, i);
+            vf score[VECTORS], largest = v_set(-INFINITY), part = {0};
+            for (int j = 0; j < live; j++) {
+                score[j] = TYPED(masked)(v_load(s + i * BLOCK + j * V_N), diagonal, i, j);
+                largest = V_MAX(largest, score[j]);
+            }
+            float m = v_max_of(largest) * scale;
             if (!(m <= max[i])) { /* what was added before is rescaled */
-                float factor[V_N];
-                v_store(factor, v_exp(v_set(max[i] - m)));
+                vf factor = v_exp(v_set(max[i] - m));
                 sum[i] *= factor[0];
-                for (int64_t c = 0; c < P; c += V_N) v_store(o + i * P + c, v_load(o + i * P + c) * factor[0]);
+                for (int64_t c = 0; c < P; c += V_N) v_store(o + i * P + c, v_load(o + i * P + c) * factor);
                 max[i] = m;
             }
-            const float *kept = a->drop ? keep_row(a, first + i, j0, keep) : NULL;
-            vf part = {0};
-            for (int j = 0; j < BLOCK; j += V_N) {
-                vf e = v_exp(v_load(row + j) - max[i]);
+            const float *kept = a->drop ? TYPED(keep_row)(a, first + i, j0, keep) : NULL;
+            for (int j = 0; j < live; j++) {
+                vf e = v_exp(V_FMA(score[j], v_set(scale), v_set(-max[i])));
                 part += e;
-                v_store(row + j, kept ? e * v_load(kept + j) : e);
+                put_row(s + i * WORDS(BLOCK), j, kept ? e * v_load(kept + j * V_N) : e);
             }
             sum[i] += v_sum(part);
         }
-        product(true, o, P, s, BLOCK, 1, v + j0 * P, P, Q, P, K);
+        product(diagonal ? TERMS_UP_TO_ROW : WHOLE, true, o, P, s, WORDS(BLOCK), 1, v + j0 / V_PAIR * P, P, Q, P, WORDS(K));
     }
     for (int64_t i = 0; i < Q; i++) {
-        for (int64_t c = 0; c < P; c += V_N) v_store(o + i * P + c, v_load(o + i * P + c) / sum[i]);
+        float factor = 1 / sum[i];
+        for (int64_t c = 0; c < P; c += V_N) v_store(o + i * P + c, v_load(o + i * P + c) * factor);
         lse[first + i] = (float)(max[i] + log((double)sum[i]));
     }
-    unpack(y + first * C, o, Q, C, D, P);
+    TYPED(unpack)(y + first * C, o, Q, C, D, P);
 }
 
-static void attention_forward(const sgc_attention_head *a, float *y, float *lse)
+static void TYPED(attention_forward)(const sgc_attention_head *a, void *y, float *lse)
 {
     const int64_t T = a->T, C = a->C, D = a->D, P = a->D_padded, T_padded = (T + BLOCK - 1) / BLOCK * BLOCK;
+    const VALUE *k = (const VALUE *)a->qkv + C;
     float *kt = a->scratch, *v = kt + T_padded * P, *q = v + T_padded * P, *o = q + BLOCK * P;
-    for (int64_t j = 0; j < T; j += BLOCK) transpose(kt + j * D, a->qkv + C + j * 3 * C, smaller(BLOCK, T - j), 3 * C, D);
-    pack(v, a->qkv + 2 * C, T, 3 * C, D, P);
-    for (int64_t i = a->slice * BLOCK; i < T; i += a->n_slices * BLOCK) forward_block(a, i, y, lse, kt, v, q, o);
+    for (int64_t j = 0; j < T; j += BLOCK) TYPED(pack_columns)(kt + j * (P / V_PAIR), q, k + j * 3 * C, T - j < BLOCK ? T - j : BLOCK, 3 * C, D, P);
+    TYPED(pack_pairs)(v, k + C, T, 3 * C, D, P);
+    for (int64_t i = a->slice * BLOCK; i < T; i += a->n_slices * BLOCK) TYPED(forward_block)(a, i, y, lse, kt, v, q, o);
 }
 
 /* What the backward pass holds of one head. */
-typedef struct backward {
+typedef struct TYPED(backward) {
     const sgc_attention_head *a;
     const float *lse;
-    float *q, *k, *dy;             /* [T, P]                                    */
-    float *dq;                     /* [T, P]                                    */
-    float *delta;                  /* [T]: mean gradient of the weights of a row */
-    float *kt, *vt;                /* [D, BLOCK] of the key block at hand       */
-    float *dk, *dv;                /* [BLOCK, P] of the key block at hand       */
-} backward;
+    float *q_rows, *dy_rows;            /* [T, W]                                    */
+    float *q_pairs, *dy_pairs, *k_pairs; /* [WORDS(T), P]                             */
+    float *dq;                          /* [T, P]                                    */
+    float *delta;                       /* [T]: mean gradient of the weights of a row */
+    float *kt, *vt;                     /* [W, BLOCK] of the key block at hand       */
+    float *dk, *dv;                     /* [BLOCK, P] of the key block at hand       */
+} TYPED(backward);
 
-static void backward_keys(const backward *w, int64_t j0)
+static void TYPED(backward_keys)(const TYPED(backward) *w, int64_t j0)
 {
     const sgc_attention_head *a = w->a;
-    int64_t K = smaller(BLOCK, a->T - j0);
-    transpose(w->kt, w->k + j0 * a->D_padded, K, a->D_padded, a->D);
-    transpose(w->vt, a->qkv + 2 * a->C + j0 * 3 * a->C, K, 3 * a->C, a->D);
+    const VALUE *k = (const VALUE *)a->qkv + a->C + j0 * 3 * a->C;
+    int64_t K = a->T - j0 < BLOCK ? a->T - j0 : BLOCK;
+    TYPED(pack_columns)(w->kt, w->dk, k, K, 3 * a->C, a->D, a->D_padded); /* dk is not in use yet */
+    TYPED(pack_columns)(w->vt, w->dk, k + a->C, K, 3 * a->C, a->D, a->D_padded);
 }
 
-static void backward_block(const backward *w, int64_t i0, int64_t j0, bool dq, bool dkv)
+/* s: scores of queries i .. i + V_PAIR - 1 of a block of Q become their weights as pairs, and ds: gradients of the weights become those of the
+ * scores, as pairs and as rows. */
+V_INLINE void TYPED(backward_scores)(const TYPED(backward) *w, int64_t i0, int64_t j0, int64_t i, int64_t Q, float *s, float *ds, float *ds_rows)
 {
     const sgc_attention_head *a = w->a;
-    const int64_t T = a->T, D = a->D, P = a->D_padded, Q = smaller(BLOCK, T - i0), K = smaller(BLOCK, T - j0);
-    const float scale = (float)(1 / sqrt((double)D));
-    ALIGNED float s[BLOCK * BLOCK], ds[BLOCK * BLOCK], keep[2 * BLOCK + 4];
-    product(false, s, BLOCK, w->q + i0 * P, P, 1, w->kt, BLOCK, Q, BLOCK, D);
-    product(false, ds, BLOCK, w->dy + i0 * P, P, 1, w->vt, BLOCK, Q, BLOCK, D);
-    for (int64_t i = 0; i < Q; i++) {
-        float *row = s + i * BLOCK, *drow = ds + i * BLOCK;
-        if (i0 == j0)
-            for (int64_t j = i + 1; j < BLOCK; j++) row[j] = -INFINITY;
-        float lse = w->lse[i0 + i], delta = w->delta[i0 + i];
-        const float *kept = a->drop ? keep_row(a, i0 + i, j0, keep) : NULL;
-        for (int j = 0; j < BLOCK; j += V_N) {
-            vf weight = v_exp(V_FMA(v_load(row + j), v_set(scale), v_set(-lse))), dweight = v_load(drow + j);
-            if (kept) {
-                vf factor = v_load(kept + j);
-                dweight *= factor;
-                v_store(row + j, weight * factor);
-            } else {
-                v_store(row + j, weight);
-            }
-            v_store(drow + j, weight * (dweight - delta) * scale);
+    const float scale = (float)(1 / sqrt((double)a->D));
+    const bool diagonal = i0 == j0;
+    const int live = TYPED(live_vectors)(diagonal, i);
+    float keep[V_PAIR][2 * BLOCK + 4], lse[V_PAIR], delta[V_PAIR];
+    const float *kept[V_PAIR];
+    const int n = Q - i < V_PAIR ? (int)(Q - i) : V_PAIR;
+    for (int r = 0; r < n; r++) {
+        lse[r] = w->lse[i0 + i + r];
+        delta[r] = w->delta[i0 + i + r];
+        kept[r] = a->drop ? TYPED(keep_row)(a, i0 + i + r, j0, keep[r]) : NULL;
+    }
+    for (int j = 0; j < live; j++) {
+        vf weight[V_PAIR] = {{0}}, dscore[V_PAIR] = {{0}};
+        for (int r = 0; r < n; r++) {
+            vf score = TYPED(masked)(v_load(s + (i + r) * BLOCK + j * V_N), diagonal, i + r, j), dweight = v_load(ds + (i + r) * BLOCK + j * V_N);
+            weight[r] = v_exp(V_FMA(score, v_set(scale), v_set(-lse[r])));
+            vf factor = kept[r] ? v_load(kept[r] + j * V_N) : v_set(1);
+            dscore[r] = weight[r] * V_FMA(dweight, factor, v_set(-delta[r])) * scale;
+            weight[r] *= factor;
         }
+        put_pair(s + i / V_PAIR * BLOCK, j, weight);
+        put_pair(ds + i / V_PAIR * BLOCK, j, dscore);
+        for (int r = 0; r < V_PAIR; r++) put_row(ds_rows + (i + r) * WORDS(BLOCK), j, dscore[r]);
     }
+}
+
+static void TYPED(backward_block)(const TYPED(backward) *w, int64_t i0, int64_t j0, bool dq, bool dkv)
+{
+    const sgc_attention_head *a = w->a;
+    const int64_t T = a->T, D = a->D, P = a->D_padded, W = P / V_PAIR, Q = T - i0 < BLOCK ? T - i0 : BLOCK, K = T - j0 < BLOCK ? T - j0 : BLOCK;
+    const bool diagonal = i0 == j0;
+    ALIGNED float s[BLOCK * BLOCK], ds[BLOCK * BLOCK], rows[V_PAIR == 1 ? 1 : BLOCK * BLOCK / V_PAIR], *ds_rows = V_PAIR == 1 ? ds : rows;
+    product(diagonal ? COLUMNS_UP_TO_ROW : WHOLE, false, s, BLOCK, w->q_rows + i0 * W, W, 1, w->kt, BLOCK, Q, BLOCK, WORDS(D));
+    product(diagonal ? COLUMNS_UP_TO_ROW : WHOLE, false, ds, BLOCK, w->dy_rows + i0 * W, W, 1, w->vt, BLOCK, Q, BLOCK, WORDS(D));
+    for (int64_t i = 0; i < Q; i += V_PAIR) TYPED(backward_scores)(w, i0, j0, i, Q, s, ds, ds_rows);
     if (dkv) {
-        product(true, w->dv, P, s, 1, BLOCK, w->dy + i0 * P, P, K, P, Q);
-        product(true, w->dk, P, ds, 1, BLOCK, w->q + i0 * P, P, K, P, Q);
+        product(diagonal ? TERMS_FROM_ROW : WHOLE, true, w->dv, P, s, 1, BLOCK, w->dy_pairs + i0 / V_PAIR * P, P, K, P, WORDS(Q));
+        product(diagonal ? TERMS_FROM_ROW : WHOLE, true, w->dk, P, ds, 1, BLOCK, w->q_pairs + i0 / V_PAIR * P, P, K, P, WORDS(Q));
     }
-    if (dq) product(true, w->dq + i0 * P, P, ds, BLOCK, 1, w->k + j0 * P, P, Q, P, K);
+    if (dq)
+        product(diagonal ? TERMS_UP_TO_ROW : WHOLE, true, w->dq + i0 * P, P, ds_rows, WORDS(BLOCK), 1, w->k_pairs + j0 / V_PAIR * P, P, Q, P, WORDS(K));
 }
 
 /* dq sums over key blocks and dk, dv over query blocks in order, in either way of going through the blocks. */
-static void attention_backward(const sgc_attention_head *a, float *dqkv, const float *dy, const float *y, const float *lse, bool dq, bool dkv)
+static void TYPED(attention_backward)(const sgc_attention_head *a, void *dqkv_, const void *dy_, const void *y_, const float *lse, bool dq, bool dkv)
 {
-    const int64_t T = a->T, C = a->C, D = a->D, P = a->D_padded, T_padded = (T + BLOCK - 1) / BLOCK * BLOCK;
-    backward w = {.a = a, .lse = lse, .q = a->scratch};
-    w.k = w.q + T_padded * P;
-    w.dy = w.k + T_padded * P;
-    w.dq = w.dy + T_padded * P;
+    const int64_t T = a->T, C = a->C, D = a->D, P = a->D_padded, T_padded = (T + BLOCK - 1) / BLOCK * BLOCK, n = T_padded * P / V_PAIR;
+    VALUE *dqkv = dqkv_;
+    const VALUE *qkv = a->qkv, *dy = dy_, *y = y_;
+    TYPED(backward) w = {.a = a, .lse = lse, .dq = a->scratch};
     w.kt = w.dq + T_padded * P;
     w.vt = w.kt + BLOCK * P;
     w.dk = w.vt + BLOCK * P;
     w.dv = w.dk + BLOCK * P;
     w.delta = w.dv + BLOCK * P;
-    pack(w.q, a->qkv, T, 3 * C, D, P);
-    pack(w.k, a->qkv + C, T, 3 * C, D, P);
-    pack(w.dy, dy, T, C, D, P);
+    w.k_pairs = w.delta + T_padded;
+    w.q_rows = w.k_pairs + n;
+    w.dy_rows = w.q_rows + n;
+    TYPED(pack_pairs)(w.k_pairs, qkv + C, T, 3 * C, D, P);
+    TYPED(pack_rows)(w.q_rows, qkv, T, 3 * C, D, P);
+    TYPED(pack_rows)(w.dy_rows, dy, T, C, D, P);
+    w.q_pairs = V_PAIR == 1 ? w.q_rows : w.dy_rows + n;
+    w.dy_pairs = V_PAIR == 1 ? w.dy_rows : w.q_pairs + n;
+    if (V_PAIR == 2) {
+        TYPED(pack_pairs)(w.q_pairs, qkv, T, 3 * C, D, P);
+        TYPED(pack_pairs)(w.dy_pairs, dy, T, C, D, P);
+    }
     for (int64_t i = 0; i < T; i++) {
         vf sum = {0};
-        for (int64_t c = 0; c < D; c += V_N) sum = V_FMA(v_load(w.dy + i * P + c), v_load_n(y + i * C + c, D - c), sum);
+        for (int64_t c = 0; c < D; c += V_N) sum = V_FMA(V_GET(dy + i * C + c, D - c), V_GET(y + i * C + c, D - c), sum);
         w.delta[i] = v_sum(sum);
     }
     if (dq) memset(w.dq, 0, (size_t)(T * P) * sizeof(*w.dq));
     if (dkv) {
         for (int64_t j = a->slice * BLOCK; j < T; j += a->n_slices * BLOCK) {
-            backward_keys(&w, j);
+            TYPED(backward_keys)(&w, j);
             memset(w.dk, 0, (size_t)(BLOCK * P) * sizeof(*w.dk));
             memset(w.dv, 0, (size_t)(BLOCK * P) * sizeof(*w.dv));
-            for (int64_t i = j; i < T; i += BLOCK) backward_block(&w, i, j, dq, true);
-            unpack(dqkv + C + j * 3 * C, w.dk, smaller(BLOCK, T - j), 3 * C, D, P);
-            unpack(dqkv + 2 * C + j * 3 * C, w.dv, smaller(BLOCK, T - j), 3 * C, D, P);
+            for (int64_t i = j; i < T; i += BLOCK) TYPED(backward_block)(&w, i, j, dq, true);
+            TYPED(unpack)(dqkv + C + j * 3 * C, w.dk, T - j < BLOCK ? T - j : BLOCK, 3 * C, D, P);
+            TYPED(unpack)(dqkv + 2 * C + j * 3 * C, w.dv, T - j < BLOCK ? T - j : BLOCK, 3 * C, D, P);
         }
-        if (dq) unpack(dqkv, w.dq, T, 3 * C, D, P);
+        if (dq) TYPED(unpack)(dqkv, w.dq, T, 3 * C, D, P);
         return;
     }
     for (int64_t i = a->slice * BLOCK; i < T; i += a->n_slices * BLOCK) {
         for (int64_t j = 0; j <= i; j += BLOCK) {
-            backward_keys(&w, j);
-            backward_block(&w, i, j, true, false);
+            TYPED(backward_keys)(&w, j);
+            TYPED(backward_block)(&w, i, j, true, false);
         }
-        unpack(dqkv + i * 3 * C, w.dq + i * P, smaller(BLOCK, T - i), 3 * C, D, P);
+        TYPED(unpack)(dqkv + i * 3 * C, w.dq + i * P, T - i < BLOCK ? T - i : BLOCK, 3 * C, D, P);
     }
 }
 
-static void attend(float *y, const float *q, const float *k, const float *v, float *weights, int64_t n, int64_t C, int64_t D)
+static void TYPED(attend)(void *y_, const void *q_, const void *k_, const void *v_, float *weights, int64_t n, int64_t C, int64_t D)
 {
+    VALUE *y = y_;
+    const VALUE *q = q_, *k = k_, *v = v_;
     const float scale = (float)(1 / sqrt((double)D));
     float max = -INFINITY;
     for (int64_t j = 0; j < n; j++) {
         vf sum = {0};
-        for (int64_t c = 0; c < D; c += V_N) sum = V_FMA(v_load_n(q + c, D - c), v_load_n(k + j * C + c, D - c), sum);
+        for (int64_t c = 0; c < D; c += V_N) sum = V_FMA(V_GET(q + c, D - c), V_GET(k + j * C + c, D - c), sum);
         weights[j] = v_sum(sum) * scale;
         if (!(weights[j] <= max)) max = weights[j];
     }
@@ -255,10 +270,12 @@ static void attend(float *y, const float *q, const float *k, const float *v, flo
     float sum = v_sum(part);
     for (int64_t c = 0; c < D; c += V_N) {
         vf o = {0};
-        for (int64_t j = 0; j < n; j++) o = V_FMA(v_set(weights[j]), v_load_n(v + j * C + c, D - c), o);
-        v_store_n(y + c, o / sum, D - c);
+        for (int64_t j = 0; j < n; j++) o = V_FMA(v_set(weights[j]), V_GET(v + j * C + c, D - c), o);
+        V_PUT(y + c, o / sum, D - c);
     }
 }
 
 #undef BLOCK
+#undef VECTORS
 #undef ALIGNED
+#undef WORDS

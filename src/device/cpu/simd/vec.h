@@ -1,6 +1,6 @@
 /*
- * Vectors of float for the hot loops. simd_portable.c, simd_avx2.c and simd_avx512.c include this file once each, with
- * V_BYTES 16, 32 or 64 and the instruction set switched on. The vectors are those of GNU C; instructions that it has no
+ * Vectors of float for the hot loops. The files simd_*.c include this one once each, with V_BYTES 16, 32 or 64 and the
+ * instruction set switched on. The vectors are those of GNU C; instructions that it has no
  * operator for are macros here. Multiplications and additions are fused where V_FMA says so and nowhere else
  * (-ffp-contract=off), and a tail runs through the same code as a full vector: so a result does not depend on the place of
  * its element.
@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/dtype.h"
 #include "base/philox.h"
 
 #define V_N ((int)(V_BYTES / sizeof(float)))
@@ -28,6 +29,7 @@ typedef uint32_t vu __attribute__((vector_size(V_BYTES)));
 typedef uint64_t vq __attribute__((vector_size(V_BYTES)));
 typedef double vd __attribute__((vector_size(V_BYTES)));
 typedef float vf_half __attribute__((vector_size(V_BYTES / 2)));
+typedef uint16_t vh __attribute__((vector_size(V_BYTES / 2))); /* of bf16 */
 
 #ifdef __clang__
 #define V_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -42,12 +44,13 @@ typedef float vf_half __attribute__((vector_size(V_BYTES / 2)));
 #define V_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* V_MUL32: products of the low halves of 64-bit lanes. V_MAX(a, b) is b where either is NaN. */
+/* V_MUL32: products of the low halves of 64-bit lanes. V_MAX(a, b) and V_MIN(a, b) are b where either is NaN. */
 #if V_BYTES == 64
 #include <immintrin.h>
 #define V_FMA(a, b, c) ((vf)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define V_SQRT(a) ((vf)_mm512_sqrt_ps((__m512)(a)))
 #define V_MAX(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define V_MIN(a, b) ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #define V_MUL32(a, b) ((vq)_mm512_mul_epu32((__m512i)(a), (__m512i)(b)))
 #define V_ZIP_LOW(a, b) V_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define V_ZIP_HIGH(a, b) V_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
@@ -57,6 +60,7 @@ typedef float vf_half __attribute__((vector_size(V_BYTES / 2)));
 #define V_FMA(a, b, c) ((vf)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define V_SQRT(a) ((vf)_mm256_sqrt_ps((__m256)(a)))
 #define V_MAX(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define V_MIN(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define V_MUL32(a, b) ((vq)_mm256_mul_epu32((__m256i)(a), (__m256i)(b)))
 #define V_ZIP_LOW(a, b) V_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define V_ZIP_HIGH(a, b) V_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
@@ -69,6 +73,7 @@ typedef float vf_half __attribute__((vector_size(V_BYTES / 2)));
 #include <immintrin.h>
 #define V_SQRT(a) ((vf)_mm_sqrt_ps((__m128)(a)))
 #define V_MAX(a, b) ((vf)_mm_max_ps((__m128)(a), (__m128)(b)))
+#define V_MIN(a, b) ((vf)_mm_min_ps((__m128)(a), (__m128)(b)))
 #define V_MUL32(a, b) ((vq)_mm_mul_epu32((__m128i)(a), (__m128i)(b)))
 #else
 V_INLINE vf v_sqrt_lanes(vf a)
@@ -81,8 +86,14 @@ V_INLINE vf v_max_lanes(vf a, vf b)
     for (int i = 0; i < V_N; i++) a[i] = a[i] > b[i] ? a[i] : b[i];
     return a;
 }
+V_INLINE vf v_min_lanes(vf a, vf b)
+{
+    for (int i = 0; i < V_N; i++) a[i] = a[i] < b[i] ? a[i] : b[i];
+    return a;
+}
 #define V_SQRT(a) v_sqrt_lanes(a)
 #define V_MAX(a, b) v_max_lanes(a, b)
+#define V_MIN(a, b) v_min_lanes(a, b)
 #define V_MUL32(a, b) (((a) & 0xffffffffu) * ((b) & 0xffffffffu))
 #endif
 #ifdef __FP_FAST_FMAF /* every CPU of the architecture has it, as on 64-bit ARM */
@@ -108,6 +119,46 @@ V_INLINE vf v_load(const float *p)
 
 V_INLINE void v_store(float *p, vf v) { memcpy(p, &v, sizeof(v)); }
 
+/* bf16: widened exactly, narrowed to nearest even as sgc_float_to_bf16 does. The instruction for the latter is not used: it takes
+ * denormals for zeros, and results are to be the same at every instruction set. */
+V_INLINE vf v_widen(vh h)
+{
+#if V_BYTES == 64
+    return (vf)((vu)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#elif V_BYTES == 32
+    return (vf)((vu)_mm256_cvtepu16_epi32((__m128i)h) << 16);
+#else
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
+}
+
+V_INLINE vh v_narrow(vf v)
+{
+    vu bits = (vu)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u), is_nan = (vu)(v != v);
+    vu upper = ((is_nan & (bits | 0x400000u)) | (~is_nan & rounded)) >> 16;
+#if V_BYTES == 64
+    return (vh)_mm512_cvtepi32_epi16((__m512i)upper);
+#elif V_BYTES == 32
+    __m256i packed = _mm256_packus_epi32((__m256i)upper, (__m256i)upper);
+    return (vh)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+#else
+    return __builtin_convertvector(upper, vh);
+#endif
+}
+
+V_INLINE vf v_load_bf16(const sgc_bf16 *p)
+{
+    vh h;
+    memcpy(&h, p, sizeof(h));
+    return v_widen(h);
+}
+
+V_INLINE void v_store_bf16(sgc_bf16 *p, vf v)
+{
+    vh h = v_narrow(v);
+    memcpy(p, &h, sizeof(h));
+}
+
 /* The first n of V_N elements, zeros behind. */
 V_INLINE vf v_load_n(const float *p, int64_t n)
 {
@@ -128,27 +179,67 @@ V_INLINE void v_store_n(float *p, vf v, int64_t n)
     for (int64_t i = 0; i < n; i++) p[i] = lane[i];
 }
 
+V_INLINE vf v_load_bf16_n(const sgc_bf16 *p, int64_t n)
+{
+    if (n >= V_N) return v_load_bf16(p);
+    sgc_bf16 lane[V_N] = {0};
+    for (int64_t i = 0; i < n; i++) lane[i] = p[i];
+    return v_load_bf16(lane);
+}
+
+V_INLINE void v_store_bf16_n(sgc_bf16 *p, vf v, int64_t n)
+{
+    if (n >= V_N) {
+        v_store_bf16(p, v);
+        return;
+    }
+    sgc_bf16 lane[V_N];
+    v_store_bf16(lane, v);
+    for (int64_t i = 0; i < n; i++) p[i] = lane[i];
+}
+
+/* Loads and stores by the type of the pointer, for code that is compiled once per type of values. */
+#define V_BY_TYPE(p, of_float, of_bf16) \
+    _Generic((p), float *: of_float, const float *: of_float, sgc_bf16 *: of_bf16, const sgc_bf16 *: of_bf16)
+#define V_GET(p, n) V_BY_TYPE(p, v_load_n, v_load_bf16_n)(p, n)
+#define V_PUT(p, v, n) V_BY_TYPE(p, v_store_n, v_store_bf16_n)(p, v, n)
+
 V_INLINE vf v_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 V_INLINE vf v_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 V_INLINE vf v_copy_sign(vf x, vf sign) { return (vf)(((vi)x & 0x7fffffff) | ((vi)sign & (int32_t)0x80000000)); }
 
-V_INLINE float v_sum(vf v)
+/* Sum and maximum over the lanes, halves first. */
+typedef float v4 __attribute__((vector_size(16)));
+V_INLINE float v_sum_4(v4 v)
 {
-    float lane[V_N];
-    v_store(lane, v);
-    for (int n = V_N / 2; n > 0; n /= 2)
-        for (int i = 0; i < n; i++) lane[i] += lane[i + n];
-    return lane[0];
+    float a = v[0] + v[2], b = v[1] + v[3];
+    return a + b;
 }
 
-V_INLINE float v_max_of(vf v) /* NaN in a lane may or may not be seen */
+V_INLINE float v_max_4(v4 v) /* NaN in a lane may or may not be seen */
 {
-    float lane[V_N];
-    v_store(lane, v);
-    for (int n = V_N / 2; n > 0; n /= 2)
-        for (int i = 0; i < n; i++) lane[i] = lane[i] > lane[i + n] ? lane[i] : lane[i + n];
-    return lane[0];
+    float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
+    return a > b ? a : b;
 }
+
+#if V_BYTES == 64
+V_INLINE float v_sum(vf v)
+{
+    __m256 h = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    return v_sum_4((v4)_mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+V_INLINE float v_max_of(vf v)
+{
+    __m256 h = _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    return v_max_4((v4)_mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+#elif V_BYTES == 32
+V_INLINE float v_sum(vf v) { return v_sum_4((v4)_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1))); }
+V_INLINE float v_max_of(vf v) { return v_max_4((v4)_mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1))); }
+#else
+V_INLINE float v_sum(vf v) { return v_sum_4(v); }
+V_INLINE float v_max_of(vf v) { return v_max_4(v); }
+#endif
 
 /* The two halves of a vector as doubles. */
 V_INLINE void v_to_double(vf v, vd *low, vd *high)
@@ -171,10 +262,8 @@ V_INLINE double v_sum_double(vd v)
 /* exp(x), within 2 units in the last place; infinity above 88.73, 0 below -103.98, NaN of NaN. */
 V_INLINE vf v_exp(vf x)
 {
-    x = v_select(x > 105.0f, v_set(105.0f), x); /* a comparison with NaN is false, so it stays */
-    x = v_select(x < -105.0f, v_set(-105.0f), x);
+    x = V_MAX(v_set(-105.0f), V_MIN(v_set(105.0f), x)); /* a NaN stays */
     vf shifted = V_FMA(x, v_set(1.44269504f), v_set(0x1.8p23f)); /* rounds x / log(2) to an integer */
-    vi n = (vi)shifted - 0x4B400000;
     vf n_float = shifted - 0x1.8p23f;
     vf r = V_FMA(n_float, v_set(-0x1.62e4p-1f), x); /* log(2) in two parts: the products with the first are exact */
     r = V_FMA(n_float, v_set(-0x1.7f7d1cp-20f), r);
@@ -185,8 +274,12 @@ V_INLINE vf v_exp(vf x)
     q = V_FMA(q, r, v_set(0x1.555554p-3f));
     q = V_FMA(q, r, v_set(0.5f));
     q = V_FMA(q, r * r, r) + 1.0f;
-    vi half = n >> 1; /* 2^n in two factors, for results near both ends of the range */
+#if V_BYTES == 64
+    return (vf)_mm512_scalef_ps((__m512)q, (__m512)n_float);
+#else
+    vi n = (vi)shifted - 0x4B400000, half = n >> 1; /* 2^n in two factors, for results near both ends of the range */
     return q * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
+#endif
 }
 
 V_INLINE vf v_sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }

@@ -1,0 +1,26 @@
+/* Threads of a rank: as OMP_NUM_THREADS says, else as many as its binding leaves to it. */
+#ifndef SGC_TRAIN_THREADS_IMPL_H
+#define SGC_TRAIN_THREADS_IMPL_H
+
+#include "comm/comm.h"
+
+typedef struct sgc_threads {
+    int n;            /* threads of this rank                                             */
+    int n_cores;      /* cores that it is bound to                                        */
+    int n_sharing;    /* ranks of the node that are bound to the same ones, this included */
+    int n_node_cores; /* cores that the ranks of the node have together                   */
+    int n_node;       /* threads of all ranks of the node                                 */
+} sgc_threads;
+
+/**
+ * Collective. Sets the number of OpenMP threads. What the user should know is logged: threads that share cores.
+ * @return SGC_ECONFIG if OMP_NUM_THREADS is no number of threads.
+ */
+sgc_status sgc_threads_set(sgc_threads *t, sgc_world *w);
+
+/* The arithmetic, for tests. mask: [n_ranks][words] of the CPUs of each rank of the node; core: [64 * words] the core of each CPU. */
+void sgc_threads_share(sgc_threads *t, const uint64_t *mask, int n_ranks, int rank, int words, const int *core);
+/* 0: text is NULL or empty. A list (nested regions) counts by its first number. SGC_ECONFIG. */
+sgc_status sgc_threads_parse(const char *text, int *n);
+
+#endif
