@@ -158,7 +158,7 @@ sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
 sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
 /* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
 sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
-/* Delete all but the newest n_kept checkpoints of a node's local_dir. Local. */
+/* Delete all but the newest n_kept checkpoints of a node's local_dir, and those that were set aside. Local. */
 sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept);
 /**
  * Publish in output_dir the newest checkpoint that nodes hold in their local_dir and that can be made whole, if it is newer than newest_step.

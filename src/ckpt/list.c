@@ -204,8 +204,8 @@ sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept)
     int n, n_there = 0;
     SGC_TRY(sgc_ckpt_list(local_dir, &entries, &n));
     for (int i = n - 1; i >= 0; i--) { /* shards of other nodes are not there, so they count as damaged */
-        if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED) continue;
-        if (++n_there > n_kept) SGC_TRY(sgc_ckpt_delete(local_dir, entries[i].name));
+        if (entries[i].status == SGC_CKPT_PARTIAL) continue;
+        if (entries[i].status == SGC_CKPT_OLD || ++n_there > n_kept) SGC_TRY(sgc_ckpt_delete(local_dir, entries[i].name));
     }
 done:
     free(entries);

@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "ckpt/spread_impl.h"
 
-enum { PIECE_BYTES = 1 << 20 };
+enum { PIECE_BYTES = 1 << 20, N_NODES_MAX = 16384 };
 
 /* One node-local checkpoint as one node has it. Sent as it is, with file_there and parity_there after it. */
 typedef struct holding {
@@ -56,7 +56,7 @@ static void report_one(const char *directory, int rank, const char *run_id, sgc_
     sgc_run_state state;
     holding h = {.rank = rank};
     if (sgc_path_join(path, directory, SGC_NODES_NAME) != SGC_OK || sgc_read_file(path, &nodes, &n_nodes_text) != SGC_OK) goto done;
-    if (sscanf(nodes, "stagecoach node-local checkpoint redundancy %*s nodes %d", &h.n_nodes) != 1 || h.n_nodes < 1) goto done;
+    if (sscanf(nodes, "stagecoach node-local checkpoint redundancy %*s nodes %d", &h.n_nodes) != 1 || h.n_nodes < 1 || h.n_nodes > N_NODES_MAX) goto done;
     if (sgc_path_join(path, directory, SGC_MANIFEST_NAME) != SGC_OK || sgc_read_file(path, &text, &n_text) != SGC_OK) goto done;
     if (sgc_manifest_parse(&m, text, n_text, path) != SGC_OK) goto done;
     if (sgc_path_join(path, directory, "checkpoint.h5") != SGC_OK || sgc_read_file(path, &index, &n_index) != SGC_OK) goto done;
@@ -118,6 +118,18 @@ static void free_plan(plan *p)
     p->from = p->parity_from = p->set_of = NULL;
 }
 
+/* A line of numbers; one that does not fit is left out, and what it would tell with it. */
+static void take_set(plan *p, char *line)
+{
+    int members[N_NODES_MAX], n = 0;
+    char *word = line + strcspn(line, " "), *end;
+    for (long k = strtol(word, &end, 10); end != word && k >= 0 && k < p->n_files && n < N_NODES_MAX; k = strtol(word, &end, 10)) {
+        members[n++] = (int)k;
+        word = end;
+    }
+    for (int i = 0; n == p->n_nodes && i < n; i++) memcpy(p->set_of + (int64_t)members[i] * n, members, (size_t)n * sizeof(int));
+}
+
 /* Take in a holding of the wanted checkpoint. */
 static const char *take(plan *p, const char *at)
 {
@@ -130,18 +142,10 @@ static const char *take(plan *p, const char *at)
         if (there[h.n_files + k] && p->parity_from[k] < 0) p->parity_from[k] = h.rank;
     }
     if (p->keeper < 0) p->keeper = h.rank;
-    for (const char *line = sets; line < end;) { /* "set f0 f1 ...\n" */
-        int members[1024], n = 0, used = 0;
-        const char *word = line + strlen("set");
-        while (n < h.n_nodes && n < 1024 && sscanf(word, " %d%n", &members[n], &used) == 1 && members[n] >= 0 && members[n] < h.n_files) {
-            word += used;
-            n++;
-        }
-        for (int i = 0; n == h.n_nodes && i < n; i++) memcpy(p->set_of + (int64_t)members[i] * n, members, (size_t)n * sizeof(int));
-        line = strchr(line, '\n');
-        if (!line) break;
-        line++;
-    }
+    char *text = strndup(sets, (size_t)h.set_bytes), *rest = NULL;
+    for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest)) /* "set f0 f1 ..." */
+        take_set(p, line);
+    free(text);
     return end;
 }
 
