@@ -35,35 +35,124 @@ static void free_file(sgc_h5 *f)
     free(f);
 }
 
-sgc_status sgc_h5_create(sgc_h5 **out, const char *path)
+/* Of a file: descriptor and path are set. */
+static sgc_status create(sgc_h5 *f)
 {
     sgc_status st = SGC_OK;
-    hid_t fapl = H5I_INVALID_HID;
-    sgc_h5 *f = calloc(1, sizeof(*f));
-    *out = NULL;
+    hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    SGC_TRY(sgc_h5_driver_set(fapl, f));
+    f->id = H5Fcreate(f->path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
+    if (f->id < 0) st = sgc_err(SGC_EIO, "HDF5 cannot create %s", f->path);
+done:
+    close_id(fapl);
+    return st;
+}
+
+static sgc_status new_file(sgc_h5 **out, const char *path)
+{
+    sgc_h5 *f = *out = calloc(1, sizeof(*f));
     if (!f || !(f->path = strdup(path))) {
         free(f);
+        *out = NULL;
         return sgc_err(SGC_ENOMEM, "out of memory while creating %s", path);
     }
     f->id = H5I_INVALID_HID;
+    f->fd = -1;
     f->unwritten_end = &f->unwritten;
-    f->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (f->fd < 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot create %s", path);
-        goto done;
-    }
-    fapl = H5Pcreate(H5P_FILE_ACCESS);
-    SGC_TRY(sgc_h5_driver_set(fapl, f));
-    f->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
-    if (f->id < 0) st = sgc_err(SGC_EIO, "HDF5 cannot create %s", path);
+    return SGC_OK;
+}
+
+sgc_status sgc_h5_create(sgc_h5 **out, const char *path)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(new_file(out, path));
+    (*out)->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    st = (*out)->fd < 0 ? sgc_err_errno(SGC_EIO, "cannot create %s", path) : create(*out);
 done:
-    close_id(fapl);
-    if (st == SGC_OK)
-        *out = f;
-    else
-        free_file(f);
+    if (st != SGC_OK && *out) {
+        free_file(*out);
+        *out = NULL;
+    }
     return st;
+}
+
+sgc_status sgc_h5_create_sketch(sgc_h5 **out, const char *name)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(new_file(out, name));
+    (*out)->is_sketch = true;
+    st = create(*out);
+done:
+    if (st != SGC_OK && *out) {
+        free_file(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    int64_t x = ((const sgc_h5_piece *)a)->offset, y = ((const sgc_h5_piece *)b)->offset;
+    return (x > y) - (x < y);
+}
+
+/* The pieces as they were written, some over others, to pieces that do not touch. */
+static sgc_status merge_pieces(const sgc_h5 *f, sgc_h5_sketch *out)
+{
+    int n = 0, n_merged = 0;
+    for (const sgc_h5_unwritten *p = f->unwritten; p; p = p->next) n++;
+    out->pieces = calloc((size_t)n + 1, sizeof(*out->pieces));
+    if (!out->pieces) return sgc_err(SGC_ENOMEM, "no memory for the metadata of %s", f->path);
+    sgc_h5_piece *pieces = out->pieces;
+    n = 0;
+    for (const sgc_h5_unwritten *p = f->unwritten; p; p = p->next)
+        pieces[n++] = (sgc_h5_piece){.offset = (int64_t)p->first, .n_bytes = (int64_t)p->n_bytes};
+    qsort(pieces, (size_t)n, sizeof(*pieces), by_offset);
+    for (int i = 0; i < n; i++) {
+        sgc_h5_piece *last = n_merged ? &pieces[n_merged - 1] : NULL;
+        int64_t end = pieces[i].offset + pieces[i].n_bytes;
+        if (!last || pieces[i].offset > last->offset + last->n_bytes)
+            pieces[n_merged++] = pieces[i];
+        else if (end > last->offset + last->n_bytes)
+            last->n_bytes = end - last->offset;
+    }
+    out->n_pieces = n_merged;
+    for (int i = 0; i < n_merged; i++)
+        if (!(pieces[i].bytes = calloc(1, (size_t)pieces[i].n_bytes))) return sgc_err(SGC_ENOMEM, "no memory for the metadata of %s", f->path);
+    for (const sgc_h5_unwritten *p = f->unwritten; p; p = p->next) {
+        int first = 0, end = n_merged; /* the piece that begins last at or before p */
+        while (end - first > 1) {
+            int middle = (first + end) / 2;
+            if (pieces[middle].offset <= (int64_t)p->first) first = middle;
+            else end = middle;
+        }
+        memcpy(pieces[first].bytes + ((int64_t)p->first - pieces[first].offset), p->bytes, p->n_bytes);
+    }
+    return SGC_OK;
+}
+
+sgc_status sgc_h5_close_sketch(sgc_h5 **file, sgc_h5_sketch *out)
+{
+    sgc_status st = SGC_OK;
+    sgc_h5 *f = *file;
+    *out = (sgc_h5_sketch){0};
+    *file = NULL;
+    if (H5Fclose(f->id) < 0 || f->error)
+        st = sgc_err(SGC_EIO, "HDF5 cannot make %s", f->path);
+    else
+        st = merge_pieces(f, out);
+    out->n_bytes = (int64_t)f->end_of_file;
+    free_file(f);
+    if (st != SGC_OK) sgc_h5_sketch_free(out);
+    return st;
+}
+
+void sgc_h5_sketch_free(sgc_h5_sketch *s)
+{
+    for (int i = 0; i < s->n_pieces; i++) free(s->pieces[i].bytes);
+    free(s->pieces);
+    *s = (sgc_h5_sketch){0};
 }
 
 hid_t sgc_h5_id(const sgc_h5 *f) { return f->id; }
@@ -76,6 +165,10 @@ sgc_status sgc_h5_close(sgc_h5 **file)
     *file = NULL;
     herr_t closed = H5Fclose(f->id);
     int descriptor = f->fd;
+    if (f->is_sketch) {
+        free_file(f);
+        return SGC_OK;
+    }
     if (f->error) {
         errno = f->error;
         st = sgc_err_errno(SGC_EIO, "cannot %s %s at byte %llu", f->failed_call, f->path, (unsigned long long)f->failed_offset);

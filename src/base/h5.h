@@ -19,6 +19,18 @@ hid_t sgc_h5_id(const sgc_h5 *f);
 /* Close, fsync. The first error of any write, of the close or the sync; *f becomes NULL. NULL is allowed. */
 sgc_status sgc_h5_close(sgc_h5 **f);
 
+/* What HDF5 makes of a file, without the bytes of datasets: in order of offset, not touching each other; what lies between is zero, or data. */
+typedef struct sgc_h5_piece { int64_t offset, n_bytes; unsigned char *bytes; } sgc_h5_piece;
+typedef struct sgc_h5_sketch {
+    int64_t n_bytes;          /* of the whole file */
+    int n_pieces;
+    sgc_h5_piece *pieces;     /* owned */
+} sgc_h5_sketch;
+/* A file that HDF5 makes in memory and the caller writes: datasets of sgc_h5_write with data NULL have their place in it and no bytes. */
+sgc_status sgc_h5_create_sketch(sgc_h5 **f, const char *name);
+sgc_status sgc_h5_close_sketch(sgc_h5 **f, sgc_h5_sketch *sketch); /* *f becomes NULL; sgc_h5_close gives a sketch up */
+void sgc_h5_sketch_free(sgc_h5_sketch *sketch);
+
 /* Open a whole HDF5 file that lies in memory (checked before by the caller); bytes may be freed after the close. */
 sgc_status sgc_h5_open_image(hid_t *file, void *bytes, size_t n_bytes);
 /* Open an existing file read-only, without locking. SGC_EDATA. */

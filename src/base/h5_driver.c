@@ -1,6 +1,7 @@
 /*
  * A file driver for HDF5 that never tells the library of a failed write. The first failure is kept in the sgc_h5; what follows
- * goes nowhere, except that metadata is kept in memory, so that HDF5 goes on to see a consistent file until it is closed.
+ * goes nowhere, except that metadata is kept in memory, so that HDF5 goes on to see a consistent file until it is closed. Of a
+ * sketch everything is kept in memory.
  * There are no lock functions, so no file is locked, whatever HDF5's own setting.
  */
 #include "base/h5_impl.h"
@@ -38,7 +39,10 @@ static void keep_error(sgc_h5 *owner, const char *call, haddr_t offset)
 static void keep_unwritten(sgc_h5 *owner, haddr_t first, size_t n_bytes, const void *bytes)
 {
     sgc_h5_unwritten *piece = malloc(sizeof(*piece) + n_bytes);
-    if (!piece) return;
+    if (!piece) {
+        keep_error(owner, "keep the metadata of", first);
+        return;
+    }
     *piece = (sgc_h5_unwritten){.first = first, .n_bytes = n_bytes};
     memcpy(piece->bytes, bytes, n_bytes);
     *owner->unwritten_end = piece;
@@ -55,6 +59,7 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t
     if (!f) return NULL;
     f->owner = info->owner;
     f->fd = writes ? info->owner->fd : open(name, O_RDONLY | O_CLOEXEC);
+    if (writes && info->owner->is_sketch) return &f->base;
     if (f->fd < 0 || fstat(f->fd, &status) != 0) {
         if (!writes && f->fd >= 0) close(f->fd);
         free(f);
@@ -105,7 +110,7 @@ static herr_t driver_read(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t add
     h5_file *f = (h5_file *)file;
     unsigned char *to = buffer;
     size_t done = 0;
-    while (done < n_bytes) {
+    while (done < n_bytes && f->fd >= 0) {
         ssize_t n = pread(f->fd, to + done, n_bytes - done, (off_t)(address + done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && !f->owner) return -1;
@@ -129,7 +134,8 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t ad
     const unsigned char *from = buffer;
     size_t done = 0;
     if (!f->owner) return -1;
-    while (done < n_bytes && !f->owner->error) {
+    bool is_kept = f->owner->is_sketch;
+    while (done < n_bytes && !f->owner->error && !is_kept) {
         ssize_t n = pwrite(f->fd, from + done, n_bytes - done, (off_t)(address + done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
@@ -137,7 +143,7 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t ad
         else
             done += (size_t)n;
     }
-    if (f->owner->error && type != H5FD_MEM_DRAW) keep_unwritten(f->owner, address, n_bytes, buffer);
+    if (is_kept || (f->owner->error && type != H5FD_MEM_DRAW)) keep_unwritten(f->owner, address, n_bytes, buffer);
     if (address + n_bytes > f->end_of_file) f->end_of_file = address + n_bytes;
     return 0;
 }
@@ -152,8 +158,9 @@ static herr_t driver_truncate(H5FD_t *file, hid_t dxpl, hbool_t closing)
 {
     (void)dxpl, (void)closing;
     h5_file *f = (h5_file *)file;
+    if (f->owner) f->owner->end_of_file = f->end_allocated;
     if (!f->owner || f->end_allocated == f->end_of_file) return 0;
-    if (!f->owner->error && ftruncate(f->fd, (off_t)f->end_allocated) != 0) keep_error(f->owner, "truncate", f->end_allocated);
+    if (!f->owner->error && !f->owner->is_sketch && ftruncate(f->fd, (off_t)f->end_allocated) != 0) keep_error(f->owner, "truncate", f->end_allocated);
     f->end_of_file = f->end_allocated;
     return 0;
 }

@@ -2,9 +2,11 @@
 #ifndef SGC_BASE_H5_IMPL_H
 #define SGC_BASE_H5_IMPL_H
 
+#include <stdbool.h>
+
 #include "base/h5.h"
 
-/* Bytes of metadata that could not be written. HDF5 may ask for them again and crashes if it gets anything else. */
+/* Bytes of metadata that could not be written, or of a sketch. HDF5 may ask for them again and crashes if it gets anything else. */
 typedef struct sgc_h5_unwritten {
     struct sgc_h5_unwritten *next;
     haddr_t first;
@@ -14,7 +16,9 @@ typedef struct sgc_h5_unwritten {
 
 struct sgc_h5 {
     hid_t id;
-    int fd;                     /* owned here, not by the driver: it outlives H5Fclose, to be synced */
+    bool is_sketch;             /* never on disk: everything written is kept in memory */
+    int fd;                     /* owned here, not by the driver: it outlives H5Fclose, to be synced; -1: a sketch */
+    haddr_t end_of_file;        /* of a sketch, once it is closed */
     char *path;                 /* owned */
     int error;                  /* errno of the first failure, 0: none */
     const char *failed_call;    /* what failed: "write", "truncate" */

@@ -7,10 +7,12 @@
 
 #include "base/status.h"
 #include "base/util.h"
+#include "ckpt/element.h"
 #include "comm/comm.h"
 #include "model/model.h"
 #include "zero/zero.h"
 
+#define SGC_NAME_MAX 256 /* of a file, NUL included */
 #define SGC_ID_CHARS 16 /* hexadecimal digits of a run or checkpoint id */
 
 /* What a run is made of besides tensors: group /state. Independent of world size and stage. */
@@ -44,6 +46,21 @@ typedef struct sgc_ckpt_info { /* root attributes */
     int64_t n_parameters;
 } sgc_ckpt_info;
 
+/* How the fields of the two structs are stored, by name. */
+typedef enum sgc_field_type { SGC_FIELD_INT64, SGC_FIELD_INT, SGC_FIELD_FLAG /* an int that older files do not have: 0 */, SGC_FIELD_DOUBLE, SGC_FIELD_TEXT } sgc_field_type;
+typedef struct sgc_ckpt_field { const char *name; sgc_field_type type; size_t offset, bytes; } sgc_ckpt_field;
+extern const sgc_ckpt_field sgc_ckpt_state_fields[], sgc_ckpt_info_fields[]; /* end with the name NULL */
+
+/* Which ranks write into which file. */
+typedef struct sgc_ckpt_files sgc_ckpt_files;
+/* Collective. writers_per_node: shard files that a node's ranks share; 0: each rank has its own. */
+sgc_status sgc_files_make(sgc_ckpt_files **f, const sgc_world *w, int64_t writers_per_node);
+int sgc_files_count(const sgc_ckpt_files *f);
+void sgc_files_free(sgc_ckpt_files *f);
+
+/* What nodes with directories of their own hold of each other's shards; the first three as checkpoint.redundancy. */
+typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_XOR, SGC_SPREAD_ALL } sgc_spread_kind;
+
 typedef struct sgc_ckpt_job {
     const char *output_dir;
     sgc_group *group;
@@ -53,6 +70,10 @@ typedef struct sgc_ckpt_job {
     const sgc_ckpt_info *info; /* id, date, host, save_s, step are filled by the writer            */
     const char *config_text;   /* config.cfg                                                      */
     int64_t block_size;        /* bytes under one hash (checkpoint.block_size)                    */
+    const sgc_ckpt_files *files; /* NULL: one shard file per rank                                  */
+    const sgc_world *nodes;    /* output_dir is another directory on every node; NULL: all ranks see the same */
+    sgc_spread_kind spread;    /* then                                                            */
+    int64_t *index_bytes;      /* [in,out] size of checkpoint.h5, kept from save to save; 0: not known yet. NULL is allowed */
 } sgc_ckpt_job;
 
 /**
@@ -61,6 +82,24 @@ typedef struct sgc_ckpt_job {
  * @return SGC_EIO (which file, why) on all ranks; then nothing is left under a final name and the temporary directory is removed.
  */
 sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX]);
+
+/**
+ * The same while training goes on. begin and advance are collective, called by the main thread; between them each rank's thread writes.
+ * It uses HDF5, so the main thread must not until the save is over.
+ *   begin    copies the shards into `buffer` (sgc_save_buffer_bytes; NULL: nothing is copied and all is written at once), makes the
+ *            directory and takes the room on the disk.
+ *   advance  to be called once all ranks are ready; waits for those that are not. Errors as of sgc_ckpt_write; the save is then over.
+ */
+typedef struct sgc_save sgc_save;
+sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer);
+size_t sgc_save_buffer_bytes(const sgc_zero *engine, const sgc_model *model);
+bool sgc_save_is_ready(const sgc_save *s);   /* this rank's thread has done its part                     */
+bool sgc_save_is_over(const sgc_save *s);
+sgc_status sgc_save_advance(sgc_save *s);
+sgc_status sgc_save_finish(sgc_save *s);     /* advance until it is over                                  */
+const char *sgc_save_path(const sgc_save *s);
+double sgc_save_start_s(const sgc_save *s);
+void sgc_save_free(sgc_save *s);             /* NULL is allowed                                           */
 
 typedef struct sgc_ckpt sgc_ckpt;
 /**
@@ -71,6 +110,10 @@ sgc_status sgc_ckpt_open(sgc_ckpt **c, const char *path, sgc_group *group);
 void sgc_ckpt_close(sgc_ckpt *c);
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
+sgc_element sgc_ckpt_element(const sgc_ckpt *c);
+bool sgc_ckpt_has_slot(const sgc_ckpt *c, sgc_slot slot);
+int64_t sgc_ckpt_bytes(const sgc_ckpt *c);           /* of all files */
+bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer states */
 /**
  * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
  * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
@@ -81,7 +124,7 @@ sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, 
 
 typedef enum sgc_ckpt_status { SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_PARTIAL, SGC_CKPT_OLD } sgc_ckpt_status;
 typedef struct sgc_ckpt_entry {
-    char name[256];           /* "checkpoint-500"                                                 */
+    char name[SGC_NAME_MAX];  /* "checkpoint-500"                                                 */
     int64_t step, bytes;
     sgc_ckpt_status status;   /* COMPLETE: manifest and metadata fit, all files are there          */
     sgc_ckpt_info info;       /* of a complete one                                                */
@@ -90,10 +133,38 @@ typedef struct sgc_ckpt_entry {
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
-/* The newest complete checkpoint of the directory's current run (the run of its newest checkpoint that is not .old); "" if none. Local. */
-sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX]);
-/* Delete the oldest complete checkpoints of run_id beyond `limit`; never the one at keep_step (-1: none). Local: rank 0. */
-sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step);
+/**
+ * The newest checkpoint of a directory that is older than before_step and complete as far as metadata and sizes tell. Local.
+ * @param before_step  INT64_MAX: any.
+ * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
+ * @param path         [out] "" if there is none.
+ */
+sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX]);
+/* Which stay: the newest and the one named best always, those at multiples of keep_every beside the limit. */
+typedef struct sgc_retention {
+    int64_t limit;            /* -1: all                                                          */
+    int64_t keep_every;       /* updates; 0: no milestones                                        */
+    const char *best;         /* name of a checkpoint, "" or NULL: none                           */
+} sgc_retention;
+/* surplus[i]: entry i is a complete one of run_id that the rules do not keep. Entries in order of step. */
+void sgc_retention_choose(const sgc_retention *rules, const char *run_id, const sgc_ckpt_entry *entries, int n, bool *surplus);
+int64_t sgc_tree_bytes(const char *path); /* of all files below a directory; what cannot be read is not counted */
+/* Delete OUTPUT_DIR/NAME, by a rename first: what is half deleted does not look like a checkpoint. Local. SGC_EIO. */
+sgc_status sgc_ckpt_delete(const char *output_dir, const char *name);
+/* Delete what the rules do not keep of run_id. Local: rank 0. */
+sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, const sgc_retention *rules);
+/* The link OUTPUT_DIR/best: the name that it points to, "" if there is none. Local. */
+sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
+sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
+/* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
+sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
+/* Delete all but the newest n_kept checkpoints of a node's local_dir, and those that were set aside. Local. */
+sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept);
+/**
+ * Publish in output_dir the newest checkpoint that nodes hold in their local_dir and that can be made whole, if it is newer than newest_step.
+ * Collective. run_id: only of that run, "": of any.
+ */
+sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step);
 /* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */

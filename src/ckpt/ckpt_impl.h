@@ -16,16 +16,12 @@ typedef struct sgc_ckpt_part {
 /* sgc_ckpt_write without the engine: job->engine is not used. Collective; the same units, slots and flats on every rank. */
 sgc_status sgc_ckpt_write_parts(const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, char path[SGC_PATH_MAX]);
 
-/**
- * Write and sync the shard file DIRECTORY/shards/...; datasets /ID/SLOT/UNIT straight from the parts.
- * @param manifest  [in,out] the file's lines are appended.
- */
-sgc_status sgc_shard_write(const char *directory, const char *id, int rank, int world_size, int64_t block_size, const sgc_ckpt_part *parts,
-                           int n_parts, sgc_str *manifest);
+/* As sgc_ckpt_begin; values are not copied. in_background: threads write. */
+sgc_status sgc_save_begin(sgc_save **s, const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, bool in_background);
 
-/* Write and sync DIRECTORY/checkpoint.h5. */
-sgc_status sgc_index_write(const char *directory, const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state,
-                           const sgc_ckpt_part *parts, int n_parts);
+/* The bytes of checkpoint.h5, owned by the caller (free). Local; uses HDF5, touches no file. */
+sgc_status sgc_index_make(const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state, const sgc_ckpt_part *parts, int n_parts,
+                          const sgc_ckpt_files *files, char **bytes, size_t *n_bytes);
 /* Read /state and the root attributes of a checkpoint.h5 whose bytes were checked. SGC_ECKPT. */
 sgc_status sgc_index_read(void *bytes, size_t n_bytes, const char *path, sgc_ckpt_info *info, sgc_run_state *state);
 
@@ -36,10 +32,13 @@ struct sgc_ckpt {
     size_t n_manifest_bytes;
     sgc_ckpt_info info;
     sgc_run_state state;
-    int fd, open_shard;       /* the one shard that is open, -1: none */
+    char *config_text;        /* owned: on the rank that opened the files, NULL on the others */
+    int fd, open_file;        /* the one shard file that is open, -1: none */
     char *block;              /* owned: manifest.block_size bytes, once something is read */
-    int block_shard;          /* what block holds, -1: nothing */
+    int block_file;           /* what block holds, -1: nothing */
     int64_t block_number;
+    int64_t n_bytes_read;     /* of shards, and the time that checking them took */
+    double hash_s;
 };
 
 /* Open without a group: what rank 0 does in sgc_ckpt_open. Local. */

@@ -5,37 +5,47 @@
 #include <string.h>
 
 #include "base/h5.h"
-#include "ckpt/ckpt_impl.h"
+#include "ckpt/shard_impl.h"
 
-typedef enum field_type { FIELD_INT64, FIELD_INT, FIELD_FLAG /* an int that older files do not have: 0 */, FIELD_DOUBLE, FIELD_TEXT } field_type;
-typedef struct field { const char *name; field_type type; size_t offset, bytes; } field;
 #define FIELD(type, s, name) {#name, type, offsetof(s, name), sizeof(((s *)0)->name)}
 
-static const field state_fields[] = {
-#define INT64(name) FIELD(FIELD_INT64, sgc_run_state, name)
-#define DOUBLE(name) FIELD(FIELD_DOUBLE, sgc_run_state, name)
+const sgc_ckpt_field sgc_ckpt_state_fields[] = {
+#define INT64(name) FIELD(SGC_FIELD_INT64, sgc_run_state, name)
+#define DOUBLE(name) FIELD(SGC_FIELD_DOUBLE, sgc_run_state, name)
     INT64(step), INT64(samples), INT64(epoch), INT64(epoch_position), INT64(tokens), INT64(seed), INT64(data_seed),
     DOUBLE(total_flos), DOUBLE(train_loss_sum), INT64(train_loss_n), DOUBLE(window_loss_sum), INT64(window_loss_n),
     DOUBLE(last_loss), DOUBLE(last_eval_loss), DOUBLE(best_metric), INT64(best_step), DOUBLE(plateau_rate), DOUBLE(plateau_best),
-    INT64(plateau_n_bad), INT64(plateau_has_best),
+    INT64(plateau_n_bad), INT64(plateau_has_best), {0},
 #undef INT64
 #undef DOUBLE
 };
-enum { N_STATE_FIELDS = sizeof(state_fields) / sizeof(state_fields[0]) };
+enum { N_STATE_FIELDS = sizeof(sgc_ckpt_state_fields) / sizeof(sgc_ckpt_state_fields[0]) - 1 };
 _Static_assert(N_STATE_FIELDS * 8 == sizeof(sgc_run_state), "every field of the state has a row");
 
-static const field info_fields[] = {
+const sgc_ckpt_field sgc_ckpt_info_fields[] = {
 #define INFO(type, name) FIELD(type, sgc_ckpt_info, name)
-    INFO(FIELD_TEXT, id), INFO(FIELD_TEXT, run_id), INFO(FIELD_INT64, step), INFO(FIELD_INT, world_size), INFO(FIELD_INT, stage), INFO(FIELD_FLAG, bf16),
-    INFO(FIELD_INT64, global_batch), INFO(FIELD_TEXT, date), INFO(FIELD_TEXT, host), INFO(FIELD_TEXT, dtype), INFO(FIELD_TEXT, isa),
-    INFO(FIELD_TEXT, version), INFO(FIELD_DOUBLE, loss), INFO(FIELD_DOUBLE, eval_loss), INFO(FIELD_DOUBLE, save_s),
-    INFO(FIELD_INT64, n_parameters),
+    INFO(SGC_FIELD_TEXT, id), INFO(SGC_FIELD_TEXT, run_id), INFO(SGC_FIELD_INT64, step), INFO(SGC_FIELD_INT, world_size), INFO(SGC_FIELD_INT, stage), INFO(SGC_FIELD_FLAG, bf16),
+    INFO(SGC_FIELD_INT64, global_batch), INFO(SGC_FIELD_TEXT, date), INFO(SGC_FIELD_TEXT, host), INFO(SGC_FIELD_TEXT, dtype), INFO(SGC_FIELD_TEXT, isa),
+    INFO(SGC_FIELD_TEXT, version), INFO(SGC_FIELD_DOUBLE, loss), INFO(SGC_FIELD_DOUBLE, eval_loss), INFO(SGC_FIELD_DOUBLE, save_s),
+    INFO(SGC_FIELD_INT64, n_parameters), {0},
 #undef INFO
 };
-enum { N_INFO_FIELDS = sizeof(info_fields) / sizeof(info_fields[0]) };
+
+hid_t sgc_element_h5(sgc_element dtype)
+{
+    hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+    if (dtype == SGC_ELEMENT_FLOAT32) return type;
+    size_t n_exponent = dtype == SGC_ELEMENT_BFLOAT16 ? 8 : 5, n_fraction = 15 - n_exponent;
+    H5Tset_fields(type, 15, n_fraction, n_exponent, 0, n_fraction); /* of the 32 bits that it still has */
+    H5Tset_precision(type, 16);
+    H5Tset_size(type, 2);
+    H5Tset_ebias(type, ((size_t)1 << (n_exponent - 1)) - 1);
+    return type;
+}
 
 /* Map the elements of a tensor that lie in shard `rank` to that shard's dataset. A slice may start in mid-row: several boxes. */
-static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part *part, const sgc_param_spec *tensor, int rank)
+static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_files *files, const sgc_ckpt_part *part, const sgc_param_spec *tensor,
+                            int rank)
 {
     sgc_status st = SGC_OK;
     char file[64], dataset[256];
@@ -43,8 +53,8 @@ static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part 
     int64_t n_slice, n_shard = part->flat.n_shard;
     int64_t first = sgc_flat_overlap(&part->flat, rank, tensor->offset, tensor->n, &n_slice);
     if (n_slice == 0) return SGC_OK;
-    sgc_manifest_path(file, SGC_FILE_SHARDS + rank, part->flat.world);
-    snprintf(dataset, sizeof(dataset), "/%s/%s/%s", id, sgc_slot_path[part->slot], part->unit->name);
+    sgc_manifest_path(file, SGC_FILE_SHARDS + files->file_of[rank], files->n_files);
+    sgc_shard_dataset(dataset, files, id, rank, part);
     hsize_t shape[SGC_MAX_DIM];
     for (int d = 0; d < tensor->n_dim; d++) shape[d] = (hsize_t)tensor->shape[d];
     hid_t to = H5Screate_simple(tensor->n_dim, shape, NULL);
@@ -68,7 +78,8 @@ static sgc_status map_shard(hid_t creation, const char *id, const sgc_ckpt_part 
 }
 
 /* NaN is the fill value: HDF5 reads what a missing shard should hold as the fill value, without an error. */
-static sgc_status write_tensor(hid_t file, const char *id, const sgc_ckpt_part *part, const sgc_param_spec *tensor)
+static sgc_status write_tensor(hid_t file, hid_t type, const char *id, const sgc_ckpt_files *files, const sgc_ckpt_part *part,
+                               const sgc_param_spec *tensor)
 {
     sgc_status st = SGC_OK;
     char path[256];
@@ -81,9 +92,9 @@ static sgc_status write_tensor(hid_t file, const char *id, const sgc_ckpt_part *
     H5Pset_obj_track_times(creation, false);
     H5Pset_fill_value(creation, H5T_NATIVE_FLOAT, &nan_fill);
     int first_rank = (int)(tensor->offset / part->flat.n_shard), last_rank = (int)((tensor->offset + tensor->n - 1) / part->flat.n_shard);
-    for (int rank = first_rank; rank <= last_rank; rank++) SGC_TRY(map_shard(creation, id, part, tensor, rank));
+    for (int rank = first_rank; rank <= last_rank; rank++) SGC_TRY(map_shard(creation, id, files, part, tensor, rank));
     snprintf(path, sizeof(path), "/%s/%s", sgc_slot_path[part->slot], tensor->name);
-    dataset = H5Dcreate2(file, path, H5T_IEEE_F32LE, space, links, creation, H5P_DEFAULT);
+    dataset = H5Dcreate2(file, path, type, space, links, creation, H5P_DEFAULT);
     if (dataset < 0) st = sgc_err(SGC_EIO, "HDF5 cannot make the virtual dataset %s", path);
 done:
     if (dataset >= 0) H5Dclose(dataset);
@@ -108,10 +119,9 @@ static sgc_status write_state(hid_t file, const sgc_run_state *state)
 {
     sgc_status st = SGC_OK;
     char path[64];
-    for (int i = 0; i < N_STATE_FIELDS; i++) {
-        const field *f = &state_fields[i];
+    for (const sgc_ckpt_field *f = sgc_ckpt_state_fields; f->name; f++) {
         snprintf(path, sizeof(path), "/state/%s", f->name);
-        SGC_TRY(sgc_h5_write(file, path, f->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, 0, NULL,
+        SGC_TRY(sgc_h5_write(file, path, f->type == SGC_FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, 0, NULL,
                              (const char *)state + f->offset));
     }
 done:
@@ -122,55 +132,70 @@ static sgc_status write_info(hid_t file, const sgc_ckpt_info *info)
 {
     sgc_status st = SGC_OK;
     SGC_TRY(sgc_h5_attr_int(file, "format_version", SGC_CKPT_VERSION));
-    for (int i = 0; i < N_INFO_FIELDS; i++) {
-        const field *f = &info_fields[i];
+    for (const sgc_ckpt_field *f = sgc_ckpt_info_fields; f->name; f++) {
         const void *value = (const char *)info + f->offset;
         switch (f->type) {
-        case FIELD_INT64: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int64_t *)value)); break;
-        case FIELD_INT:
-        case FIELD_FLAG: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
-        case FIELD_DOUBLE: SGC_TRY(sgc_h5_attr_double(file, f->name, *(const double *)value)); break;
-        case FIELD_TEXT: SGC_TRY(sgc_h5_attr_text(file, f->name, value)); break;
+        case SGC_FIELD_INT64: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int64_t *)value)); break;
+        case SGC_FIELD_INT:
+        case SGC_FIELD_FLAG: SGC_TRY(sgc_h5_attr_int(file, f->name, *(const int *)value)); break;
+        case SGC_FIELD_DOUBLE: SGC_TRY(sgc_h5_attr_double(file, f->name, *(const double *)value)); break;
+        case SGC_FIELD_TEXT: SGC_TRY(sgc_h5_attr_text(file, f->name, value)); break;
         }
     }
 done:
     return st;
 }
 
-sgc_status sgc_index_write(const char *directory, const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state,
-                           const sgc_ckpt_part *parts, int n_parts)
+/* One piece of memory out of the sketch: what lies between its pieces is zero. */
+static sgc_status flatten(const sgc_h5_sketch *sketch, char **bytes)
+{
+    if (!(*bytes = calloc(1, (size_t)sketch->n_bytes + 1))) return sgc_err(SGC_ENOMEM, "no memory for checkpoint.h5");
+    for (int i = 0; i < sketch->n_pieces; i++) {
+        const sgc_h5_piece *p = &sketch->pieces[i];
+        int64_t n = p->offset + p->n_bytes <= sketch->n_bytes ? p->n_bytes : sketch->n_bytes - p->offset;
+        if (n > 0) memcpy(*bytes + p->offset, p->bytes, (size_t)n);
+    }
+    return SGC_OK;
+}
+
+sgc_status sgc_index_make(const sgc_model *model, const sgc_ckpt_info *info, const sgc_run_state *state, const sgc_ckpt_part *parts, int n_parts,
+                          const sgc_ckpt_files *files, char **bytes, size_t *n_bytes)
 {
     sgc_status st = SGC_OK;
-    char name[64], path[SGC_PATH_MAX];
     bool has_slot[SGC_N_SLOTS] = {false};
     sgc_h5 *f = NULL;
-    sgc_manifest_path(name, SGC_FILE_INDEX, info->world_size);
-    SGC_TRY(sgc_path_join(path, directory, name));
-    SGC_TRY(sgc_h5_create(&f, path));
+    sgc_h5_sketch sketch = {0};
+    sgc_element dtype = SGC_ELEMENT_FLOAT32;
+    sgc_element_find(info->dtype, &dtype);
+    hid_t type = sgc_element_h5(dtype);
+    SGC_TRY(sgc_h5_create_sketch(&f, "checkpoint.h5"));
     for (int k = 0; k < n_parts; k++) {
         has_slot[parts[k].slot] = true;
         for (int i = 0; i < parts[k].unit->n_params; i++)
-            SGC_TRY(write_tensor(sgc_h5_id(f), info->id, &parts[k], &parts[k].unit->params[i]));
+            SGC_TRY(write_tensor(sgc_h5_id(f), type, info->id, files, &parts[k], &parts[k].unit->params[i]));
     }
     for (int slot = 0; slot < SGC_N_SLOTS; slot++)
         if (has_slot[slot] && model->options.tie_word_embeddings) SGC_TRY(link_tied_head(sgc_h5_id(f), slot));
     SGC_TRY(write_state(sgc_h5_id(f), state));
     SGC_TRY(write_info(sgc_h5_id(f), info));
-    SGC_TRY(sgc_h5_close(&f));
+    SGC_TRY(sgc_h5_close_sketch(&f, &sketch));
+    SGC_TRY(flatten(&sketch, bytes));
+    *n_bytes = (size_t)sketch.n_bytes;
 done:
-    SGC_KEEP(sgc_h5_close(&f));
+    if (f) SGC_KEEP(sgc_h5_close(&f));
+    H5Tclose(type);
+    sgc_h5_sketch_free(&sketch);
     return st;
 }
 
 static sgc_status read_state(hid_t file, sgc_run_state *state)
 {
-    for (int i = 0; i < N_STATE_FIELDS; i++) {
-        const field *f = &state_fields[i];
+    for (const sgc_ckpt_field *f = sgc_ckpt_state_fields; f->name; f++) {
         char path[64];
         snprintf(path, sizeof(path), "/state/%s", f->name);
         hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT), space = H5Dget_space(dataset);
         bool read = H5Sget_simple_extent_npoints(space) == 1 &&
-                    H5Dread(dataset, f->type == FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT,
+                    H5Dread(dataset, f->type == SGC_FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT,
                             (char *)state + f->offset) >= 0;
         if (space >= 0) H5Sclose(space);
         if (dataset >= 0) H5Dclose(dataset);
@@ -182,19 +207,18 @@ static sgc_status read_state(hid_t file, sgc_run_state *state)
 static sgc_status read_info(hid_t file, sgc_ckpt_info *info)
 {
     sgc_status st = SGC_OK;
-    for (int i = 0; i < N_INFO_FIELDS; i++) {
-        const field *f = &info_fields[i];
+    for (const sgc_ckpt_field *f = sgc_ckpt_info_fields; f->name; f++) {
         void *value = (char *)info + f->offset;
         int64_t number = 0;
         switch (f->type) {
-        case FIELD_INT64: SGC_TRY(sgc_h5_get_int(file, f->name, value)); break;
-        case FIELD_INT: SGC_TRY(sgc_h5_get_int(file, f->name, &number)); *(int *)value = (int)number; break;
-        case FIELD_FLAG:
+        case SGC_FIELD_INT64: SGC_TRY(sgc_h5_get_int(file, f->name, value)); break;
+        case SGC_FIELD_INT: SGC_TRY(sgc_h5_get_int(file, f->name, &number)); *(int *)value = (int)number; break;
+        case SGC_FIELD_FLAG:
             if (H5Aexists(file, f->name) > 0) SGC_TRY(sgc_h5_get_int(file, f->name, &number));
             *(int *)value = (int)number;
             break;
-        case FIELD_DOUBLE: SGC_TRY(sgc_h5_get_double(file, f->name, value)); break;
-        case FIELD_TEXT: SGC_TRY(sgc_h5_get_text(file, f->name, value, f->bytes)); break;
+        case SGC_FIELD_DOUBLE: SGC_TRY(sgc_h5_get_double(file, f->name, value)); break;
+        case SGC_FIELD_TEXT: SGC_TRY(sgc_h5_get_text(file, f->name, value, f->bytes)); break;
         }
     }
 done:

@@ -40,7 +40,7 @@ static bool parse_name(const char *name, int64_t *step, sgc_ckpt_status *status)
     return hidden ? strncmp(name, ".tmp-", 5) == 0 : !*name || strncmp(name, ".old-", 5) == 0;
 }
 
-static int64_t directory_bytes(const char *path)
+int64_t sgc_tree_bytes(const char *path)
 {
     int64_t n_bytes = 0;
     DIR *directory = opendir(path);
@@ -50,7 +50,7 @@ static int64_t directory_bytes(const char *path)
         struct stat status;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         if (snprintf(child, sizeof(child), "%s/%s", path, e->d_name) >= (int)sizeof(child) || lstat(child, &status) != 0) continue;
-        n_bytes += S_ISDIR(status.st_mode) ? directory_bytes(child) : (int64_t)status.st_size;
+        n_bytes += S_ISDIR(status.st_mode) ? sgc_tree_bytes(child) : (int64_t)status.st_size;
     }
     closedir(directory);
     return n_bytes;
@@ -59,7 +59,7 @@ static int64_t directory_bytes(const char *path)
 static void inspect(sgc_ckpt_entry *e, const char *path)
 {
     sgc_ckpt *c = NULL;
-    e->bytes = directory_bytes(path);
+    e->bytes = sgc_tree_bytes(path);
     if (e->status == SGC_CKPT_PARTIAL) return;
     if (sgc_ckpt_open_local(&c, path) == SGC_OK) {
         e->info = *sgc_ckpt_get_info(c);
@@ -118,7 +118,7 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX])
+sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
@@ -127,43 +127,85 @@ sgc_status sgc_ckpt_latest(const char *output_dir, char path[SGC_PATH_MAX])
     if (!sgc_path_exists(output_dir)) return SGC_OK;
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
     for (int i = n - 1; i >= 0 && !path[0]; i--) {
+        if (entries[i].step >= before_step) continue;
         if (entries[i].status == SGC_CKPT_COMPLETE) SGC_TRY(sgc_path_join(path, output_dir, entries[i].name));
-        if (entries[i].status == SGC_CKPT_DAMAGED) sgc_log_warning("%s is passed over: %s", entries[i].name, entries[i].problem);
+        if (entries[i].status != SGC_CKPT_DAMAGED) continue;
+        if (strict) {
+            st = sgc_err(SGC_ECKPT, "%s is damaged: %s; remove it, or allow an older one with --checkpoint.resume_strict false",
+                         entries[i].name, entries[i].problem);
+            goto done;
+        }
+        sgc_log_warning("%s is passed over: %s", entries[i].name, entries[i].problem);
     }
 done:
     free(entries);
     return st;
 }
 
-/* Rename first: what is half deleted must not look like a checkpoint. */
-static sgc_status delete_checkpoint(const char *output_dir, const sgc_ckpt_entry *e)
+sgc_status sgc_ckpt_delete(const char *output_dir, const char *entry)
 {
     sgc_status st = SGC_OK;
-    char id[SGC_ID_CHARS + 1], name[sizeof(e->name) + SGC_ID_CHARS + 8], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
+    char id[SGC_ID_CHARS + 1], name[sizeof(((sgc_ckpt_entry *)0)->name) + SGC_ID_CHARS + 8], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
     sgc_ckpt_new_id(id);
-    snprintf(name, sizeof(name), ".%s.tmp-%s", e->name, id);
-    SGC_TRY(sgc_path_join(from, output_dir, e->name));
+    snprintf(name, sizeof(name), "%s%.*s.tmp-%s", entry[0] == '.' ? "" : ".", (int)strcspn(entry + 1, ".") + 1, entry, id);
+    SGC_TRY(sgc_path_join(from, output_dir, entry));
     SGC_TRY(sgc_path_join(to, output_dir, name));
     if (rename(from, to) != 0) return sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
     SGC_TRY(sgc_remove_tree(to));
-    sgc_log_info("%s deleted (save_total_limit)", from);
 done:
     return st;
 }
 
-sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, int64_t limit, int64_t keep_step)
+void sgc_retention_choose(const sgc_retention *rules, const char *run_id, const sgc_ckpt_entry *entries, int n, bool *surplus)
+{
+    int64_t n_counted = 0;
+    int newest = -1;
+    for (int i = 0; i < n; i++) {
+        const sgc_ckpt_entry *e = &entries[i];
+        surplus[i] = rules->limit >= 0 && e->status == SGC_CKPT_COMPLETE && strcmp(e->info.run_id, run_id) == 0 &&
+                     !(rules->keep_every > 0 && e->step % rules->keep_every == 0);
+        n_counted += surplus[i];
+        if (e->status == SGC_CKPT_COMPLETE && strcmp(e->info.run_id, run_id) == 0) newest = i;
+    }
+    for (int i = 0; i < n; i++) {
+        if (!surplus[i]) continue;
+        surplus[i] = n_counted > rules->limit && i != newest && !(rules->best && strcmp(entries[i].name, rules->best) == 0);
+        n_counted -= surplus[i];
+    }
+}
+
+sgc_status sgc_ckpt_rotate(const char *output_dir, const char *run_id, const sgc_retention *rules)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
-    int n, n_own = 0;
+    bool *surplus = NULL;
+    int n;
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
-    for (int i = 0; i < n; i++)
-        if (entries[i].status == SGC_CKPT_COMPLETE && strcmp(entries[i].info.run_id, run_id) == 0) entries[n_own++] = entries[i];
-    int64_t n_surplus = n_own - limit;
-    for (int i = 0; i < n_own - 1 && n_surplus > 0; i++) { /* the newest always stays */
-        if (entries[i].step == keep_step) continue;
-        SGC_TRY(delete_checkpoint(output_dir, &entries[i]));
-        n_surplus--;
+    if (!(surplus = calloc((size_t)n + 1, sizeof(*surplus)))) {
+        st = sgc_err(SGC_ENOMEM, "no memory to list %s", output_dir);
+        goto done;
+    }
+    sgc_retention_choose(rules, run_id, entries, n, surplus);
+    for (int i = 0; i < n; i++) {
+        if (!surplus[i]) continue;
+        SGC_TRY(sgc_ckpt_delete(output_dir, entries[i].name));
+        sgc_log_info("%s of %s deleted (save_total_limit)", entries[i].name, output_dir);
+    }
+done:
+    free(surplus);
+    free(entries);
+    return st;
+}
+
+sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    int n, n_there = 0;
+    SGC_TRY(sgc_ckpt_list(local_dir, &entries, &n));
+    for (int i = n - 1; i >= 0; i--) { /* shards of other nodes are not there, so they count as damaged */
+        if (entries[i].status == SGC_CKPT_PARTIAL) continue;
+        if (entries[i].status == SGC_CKPT_OLD || ++n_there > n_kept) SGC_TRY(sgc_ckpt_delete(local_dir, entries[i].name));
     }
 done:
     free(entries);

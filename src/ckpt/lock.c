@@ -21,7 +21,7 @@ typedef struct holder {
 
 static struct { char path[SGC_PATH_MAX]; pid_t pid; } held; /* pid 0: no lock is held */
 
-/* Field 22 of /proc/PID/stat; the second may hold blanks and parentheses. */
+/* Field 22 of /proc/PID/stat; the second may hold blanks and parentheses. -1: dead, but not yet waited for. */
 static int64_t start_time(int64_t pid)
 {
     char path[64], line[1024];
@@ -32,6 +32,7 @@ static int64_t start_time(int64_t pid)
     fclose(f);
     line[n] = '\0';
     char *p = strrchr(line, ')');
+    if (p && (p[2] == 'Z' || p[2] == 'X')) return -1;
     for (int field = 2; p && field < 22; field++) p = strchr(p + 1, ' ');
     return p ? strtoll(p, NULL, 10) : 0;
 }
@@ -63,7 +64,7 @@ static bool is_stale(const holder *h, const holder *me)
     if (strcmp(h->host, me->host) != 0) return false;
     if (kill((pid_t)h->pid, 0) != 0 && errno == ESRCH) return true;
     int64_t start = start_time(h->pid);
-    return start && h->start && start != h->start; /* the number was given to another process */
+    return start < 0 || (start && h->start && start != h->start); /* the number was given to another process */
 }
 
 /* Create the lock. *taken is false if there is one. */

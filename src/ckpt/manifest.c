@@ -1,63 +1,54 @@
 #include "ckpt/manifest_impl.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/mem.h"
 
 static const char title[] = "stagecoach checkpoint manifest";
 enum { END_BYTES = 4 + 16 + 1 }; /* "end ", 16 digits, newline */
 
-void sgc_manifest_path(char path[64], int file, int world_size)
+void sgc_manifest_path(char path[64], int file, int n_shard_files)
 {
     if (file == SGC_FILE_INDEX)
         strcpy(path, "checkpoint.h5");
     else if (file == SGC_FILE_CONFIG)
         strcpy(path, "config.cfg");
     else
-        snprintf(path, 64, "shards/shard-%05d-of-%05d.h5", file - SGC_FILE_SHARDS, world_size);
+        snprintf(path, 64, "shards/shard-%05d-of-%05d.h5", file - SGC_FILE_SHARDS, n_shard_files);
 }
 
-void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int64_t block_size)
+void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int n_shard_files, int64_t block_size)
 {
-    sgc_str_printf(text, "%s\nversion %d\nid %s\nstep %" PRId64 "\nworld_size %d\nblock_size %" PRId64 "\n", title, SGC_CKPT_VERSION, id,
-                   step, world_size, block_size);
+    sgc_str_printf(text, "%s\nversion %d\nid %s\nstep %" PRId64 "\nworld_size %d\n", title, SGC_CKPT_VERSION, id, step, world_size);
+    if (n_shard_files != world_size) sgc_str_printf(text, "files %d\n", n_shard_files);
+    sgc_str_printf(text, "block_size %" PRId64 "\n", block_size);
 }
 
-sgc_status sgc_manifest_put_file(sgc_str *text, const char *directory, int file, int world_size, int64_t block_size)
+void sgc_manifest_put_dtype(sgc_str *text, sgc_element dtype)
 {
-    sgc_status st = SGC_OK;
-    char name[64], path[SGC_PATH_MAX];
-    struct stat status;
-    int fd = -1;
-    char *block = NULL;
-    sgc_manifest_path(name, file, world_size);
-    SGC_TRY(sgc_path_join(path, directory, name));
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &status) != 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot read back %s", path);
-        goto done;
-    }
-    if (!(block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)block_size))) {
-        st = SGC_ENOMEM;
-        goto done;
-    }
-    sgc_str_printf(text, "file %" PRId64 " %s\n", (int64_t)status.st_size, name);
-    for (int64_t offset = 0; offset < status.st_size; offset += block_size) {
-        int64_t n = status.st_size - offset < block_size ? status.st_size - offset : block_size;
-        SGC_TRY(sgc_pread_all(fd, block, (size_t)n, offset, path));
-        sgc_str_printf(text, "hash %016" PRIx64 "\n", sgc_hash64(block, (size_t)n));
-    }
-done:
-    sgc_mem_free(block);
-    if (fd >= 0) close(fd);
-    return st;
+    if (dtype != SGC_ELEMENT_FLOAT32) sgc_str_printf(text, "dtype %s\n", sgc_element_name(dtype));
 }
+
+void sgc_manifest_put_file(sgc_str *text, int file, int n_shard_files, int64_t n_bytes)
+{
+    char name[64];
+    sgc_manifest_path(name, file, n_shard_files);
+    sgc_str_printf(text, "file %" PRId64 " %s\n", n_bytes, name);
+}
+
+void sgc_manifest_put_hash(sgc_str *text, uint64_t hash) { sgc_str_printf(text, "hash %016" PRIx64 "\n", hash); }
+
+void sgc_manifest_put_bytes(sgc_str *text, int file, int n_shard_files, const void *bytes, size_t n_bytes, int64_t block_size)
+{
+    sgc_manifest_put_file(text, file, n_shard_files, (int64_t)n_bytes);
+    for (size_t offset = 0; offset < n_bytes; offset += (size_t)block_size) {
+        size_t n = n_bytes - offset < (size_t)block_size ? n_bytes - offset : (size_t)block_size;
+        sgc_manifest_put_hash(text, sgc_hash64((const char *)bytes + offset, n));
+    }
+}
+
+void sgc_manifest_put_shard(sgc_str *text, int shard) { sgc_str_printf(text, "shard %d\n", shard); }
 
 void sgc_manifest_put_data(sgc_str *text, int64_t offset, int64_t n, sgc_slot slot, const char *unit)
 {
@@ -97,7 +88,7 @@ static bool take_number(reader *r, int64_t max, int64_t *value)
     int64_t v = 0;
     for (; p < r->end && *p >= '0' && *p <= '9'; p++) {
         int digit = *p - '0';
-        if (v > (max - digit) / 10) return false;
+        if (digit > max || v > (max - digit) / 10) return false;
         v = 10 * v + digit;
     }
     if (p == r->next || (*r->next == '0' && p > r->next + 1)) return false;
@@ -147,17 +138,33 @@ static bool take_slot(reader *r, sgc_slot *slot)
     return false;
 }
 
+/* float32 is not written. */
+static bool take_dtype(reader *r, sgc_element *dtype)
+{
+    for (int t = SGC_ELEMENT_FLOAT32 + 1; t < SGC_N_ELEMENTS; t++)
+        if (take_text(r, sgc_element_name(t))) {
+            *dtype = t;
+            return true;
+        }
+    return false;
+}
+
 static bool take_head(reader *r, sgc_manifest *m)
 {
     uint64_t id;
-    int64_t world_size;
+    int64_t world_size, n_shard_files;
     if (!take_text(r, "id ") || !take_hash(r, &id) || !take_newline(r)) return false;
     snprintf(m->id, sizeof(m->id), "%016" PRIx64, id);
     if (!take_text(r, "step ") || !take_number(r, INT64_MAX, &m->step) || !take_newline(r)) return false;
     if (!take_text(r, "world_size ") || !take_number(r, INT_MAX - SGC_FILE_SHARDS, &world_size) || world_size < 1 || !take_newline(r))
         return false;
-    m->world_size = (int)world_size;
-    return take_text(r, "block_size ") && take_number(r, INT_MAX, &m->block_size) && m->block_size > 0 && take_newline(r);
+    m->world_size = m->n_shard_files = (int)world_size;
+    if (take_text(r, "files ")) {
+        if (!take_number(r, world_size - 1, &n_shard_files) || n_shard_files < 1 || !take_newline(r)) return false;
+        m->n_shard_files = (int)n_shard_files;
+    }
+    if (!take_text(r, "block_size ") || !take_number(r, INT_MAX, &m->block_size) || m->block_size == 0 || !take_newline(r)) return false;
+    return !take_text(r, "dtype ") || (take_dtype(r, &m->dtype) && take_newline(r));
 }
 
 /* The array with room for element n, NULL: no memory. It grows with the lines that are there, not with what a number claims. */
@@ -171,7 +178,9 @@ static sgc_status take_file(reader *r, sgc_manifest *m, int number, const char *
 {
     char name[64];
     sgc_manifest_file *f = &m->files[number];
-    sgc_manifest_path(name, number, m->world_size);
+    bool is_shared = m->n_shard_files != m->world_size;
+    int64_t shard = is_shared ? -1 : number - SGC_FILE_SHARDS;
+    sgc_manifest_path(name, number, m->n_shard_files);
     if (!take_text(r, "file ") || !take_number(r, INT64_MAX - INT_MAX, &f->n_bytes) || !take_text(r, " ") || !take_text(r, name) ||
         !take_newline(r))
         return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": expected the entry of %s", path, r->line, name);
@@ -183,16 +192,58 @@ static sgc_status take_file(reader *r, sgc_manifest *m, int number, const char *
         if (!take_text(r, "hash ") || !take_hash(r, &f->hash[f->n_blocks]) || !take_newline(r))
             return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": expected the hash of block %" PRId64 " of %s", path, r->line, f->n_blocks, name);
     }
-    while (number >= SGC_FILE_SHARDS && take_text(r, "data ")) {
+    while (number >= SGC_FILE_SHARDS) {
+        if (is_shared && take_text(r, "shard ")) {
+            int64_t before = shard;
+            if (!take_number(r, m->world_size - 1, &shard) || shard <= before || !take_newline(r))
+                return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": not the next shard of %s", path, r->line, name);
+        }
+        if (!take_text(r, "data ")) break;
+        if (shard < 0) return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": it is not said of which shard this dataset is", path, r->line);
         void *data = f->n_data < INT_MAX / 2 ? grown(f->data, f->n_data, sizeof(*f->data)) : NULL;
         if (!data) return sgc_err(SGC_ENOMEM, "no memory for the datasets of %s", path);
         f->data = data;
         sgc_manifest_data *d = &f->data[f->n_data];
         if (!take_number(r, f->n_bytes, &d->offset) || !take_text(r, " ") ||
-            !take_number(r, (f->n_bytes - d->offset) / (int64_t)sizeof(float), &d->n) || d->n == 0 || !take_text(r, " ") ||
+            !take_number(r, (f->n_bytes - d->offset) / sgc_element_bytes(m->dtype), &d->n) || d->n == 0 || !take_text(r, " ") ||
             !take_slot(r, &d->slot) || !take_unit(r, d->unit) || !take_newline(r))
             return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": not a dataset that lies in %s", path, r->line, name);
+        d->shard = (int)shard;
         f->n_data++;
+    }
+    return SGC_OK;
+}
+
+static int n_data_of(const sgc_manifest_file *f, int first)
+{
+    int n = 0;
+    while (first + n < f->n_data && f->data[first + n].shard == f->data[first].shard) n++;
+    return n;
+}
+
+/* Where each shard lies; each is there once. */
+static sgc_status find_shards(sgc_manifest *m, const char *path)
+{
+    int n_found = 0;
+    for (int file = SGC_FILE_SHARDS; file < m->n_files; file++) /* counted before a claimed number is believed */
+        for (int k = 0; k < m->files[file].n_data; k += n_data_of(&m->files[file], k)) n_found++;
+    if (n_found != m->world_size && m->n_shard_files != m->world_size)
+        return sgc_err(SGC_ECKPT, "%s: it has datasets of %d shards instead of %d", path, n_found, m->world_size);
+    m->file_of = calloc((size_t)m->world_size, sizeof(*m->file_of));
+    m->first_data_of = calloc((size_t)m->world_size, sizeof(*m->first_data_of));
+    if (!m->file_of || !m->first_data_of) return sgc_err(SGC_ENOMEM, "no memory for the shards of %s", path);
+    for (int file = SGC_FILE_SHARDS; file < m->n_files; file++) {
+        const sgc_manifest_file *f = &m->files[file];
+        if (m->n_shard_files == m->world_size) { /* with or without datasets */
+            m->file_of[file - SGC_FILE_SHARDS] = file;
+            continue;
+        }
+        for (int k = 0; k < f->n_data; k += n_data_of(f, k)) {
+            int shard = f->data[k].shard;
+            if (m->file_of[shard]) return sgc_err(SGC_ECKPT, "%s: shard %d is there twice", path, shard);
+            m->file_of[shard] = file;
+            m->first_data_of[shard] = k;
+        }
     }
     return SGC_OK;
 }
@@ -200,13 +251,16 @@ static sgc_status take_file(reader *r, sgc_manifest *m, int number, const char *
 /* All shards hold the same datasets: a unit is cut into equal pieces. */
 static sgc_status check_shards(const sgc_manifest *m, const char *path)
 {
-    const sgc_manifest_file *first = &m->files[SGC_FILE_SHARDS];
+    const sgc_manifest_file *first = &m->files[m->file_of[0]];
+    int first_k = m->first_data_of[0], n = first->n_data ? n_data_of(first, first_k) : 0;
     for (int shard = 0; shard < m->world_size; shard++) {
-        const sgc_manifest_file *f = &m->files[SGC_FILE_SHARDS + shard];
-        bool same = f->n_data == first->n_data;
-        for (int k = 0; same && k < f->n_data; k++)
-            same = f->data[k].n == first->data[k].n && f->data[k].slot == first->data[k].slot &&
-                   strcmp(f->data[k].unit, first->data[k].unit) == 0;
+        const sgc_manifest_file *f = &m->files[m->file_of[shard]];
+        int at = m->first_data_of[shard];
+        bool same = n == (f->n_data ? n_data_of(f, at) : 0);
+        for (int k = 0; same && k < n; k++) {
+            const sgc_manifest_data *x = &f->data[at + k], *y = &first->data[first_k + k];
+            same = x->n == y->n && x->slot == y->slot && strcmp(x->unit, y->unit) == 0;
+        }
         if (!same) return sgc_err(SGC_ECKPT, "%s: shards 0 and %d do not hold the same units", path, shard);
     }
     return SGC_OK;
@@ -232,7 +286,7 @@ sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes,
                        SGC_CKPT_VERSION);
     if (!take_head(&r, m))
         return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": expected id, step, world_size and block_size in this order", path, r.line);
-    for (int file = 0; file < SGC_FILE_SHARDS + m->world_size; file++) {
+    for (int file = 0; file < SGC_FILE_SHARDS + m->n_shard_files; file++) {
         void *files = grown(m->files, m->n_files, sizeof(*m->files));
         if (!files) return sgc_err(SGC_ENOMEM, "no memory for the files of %s", path);
         m->files = files;
@@ -240,6 +294,7 @@ sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes,
         SGC_TRY(take_file(&r, m, file, path));
     }
     if (r.next != r.end) return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": expected the end", path, r.line);
+    SGC_TRY(find_shards(m, path));
     SGC_TRY(check_shards(m, path));
 done:
     return st;
@@ -252,13 +307,15 @@ void sgc_manifest_free(sgc_manifest *m)
         free(m->files[i].data);
     }
     free(m->files);
+    free(m->file_of);
+    free(m->first_data_of);
     *m = (sgc_manifest){0};
 }
 
 const sgc_manifest_data *sgc_manifest_find(const sgc_manifest *m, int shard, sgc_slot slot, const char *unit)
 {
-    const sgc_manifest_file *f = &m->files[SGC_FILE_SHARDS + shard];
-    for (int k = 0; k < f->n_data; k++)
+    const sgc_manifest_file *f = &m->files[m->file_of[shard]];
+    for (int k = m->first_data_of[shard]; k < f->n_data && f->data[k].shard == shard; k++)
         if (f->data[k].slot == slot && strcmp(f->data[k].unit, unit) == 0) return &f->data[k];
     return NULL;
 }

@@ -6,15 +6,18 @@
  *   version 1
  *   id 0123456789abcdef             of the checkpoint; also the first part of dataset paths in shards
  *   step 500
- *   world_size 2                    number of shard files
+ *   world_size 2                    number of shards
+ *   files 1                         number of shard files, if it is not that of the shards
  *   block_size 1048576              bytes under one hash
+ *   dtype bfloat16                  of the tensors, if it is not float32
  *   file 7216 checkpoint.h5         bytes, path; then the XXH3 (64 bits) of each block
  *   hash 7b3c0e0d4f0f1a2b
  *   file 2048 config.cfg
  *   hash ...
  *   file 8390656 shards/shard-00000-of-00002.h5
  *   hash ...                        9 lines
- *   data 2048 1048576 model embedding                 offset in bytes, float32 elements, slot, unit
+ *   shard 0                         whose datasets follow, if there is a line "files"; else file r holds shard r
+ *   data 2048 1048576 model embedding                 offset in bytes, elements, slot, unit
  *   data 4196352 524288 optimizer/exp_avg embedding
  *   file 8390656 shards/shard-00001-of-00002.h5
  *   ...
@@ -33,12 +36,14 @@
 
 #define SGC_CKPT_VERSION 1
 #define SGC_MANIFEST_NAME "manifest"
+#define SGC_NODES_NAME "nodes" /* of a node-local checkpoint: what else other nodes hold */
 
-enum { SGC_FILE_INDEX, SGC_FILE_CONFIG, SGC_FILE_SHARDS }; /* files of a manifest; shard r is SGC_FILE_SHARDS + r */
+enum { SGC_FILE_INDEX, SGC_FILE_CONFIG, SGC_FILE_SHARDS }; /* files of a manifest; shard file k is SGC_FILE_SHARDS + k */
 
 typedef struct sgc_manifest_data { /* one dataset of a shard */
     char unit[64];
     sgc_slot slot;
+    int shard;      /* whose    */
     int64_t offset; /* bytes    */
     int64_t n;      /* elements */
 } sgc_manifest_data;
@@ -53,18 +58,26 @@ typedef struct sgc_manifest_file {
 typedef struct sgc_manifest {
     char id[SGC_ID_CHARS + 1];
     int64_t step, block_size;
-    int world_size;
+    sgc_element dtype;
+    int world_size;           /* shards */
+    int n_shard_files;
+    int *file_of;             /* owned: [world_size] number among the files of the one that holds a shard */
+    int *first_data_of;       /* owned: [world_size] where the shard's datasets begin in that file */
     int n_files;
     sgc_manifest_file *files; /* owned: [n_files]  */
 } sgc_manifest;
 
 /* Path of a file inside the checkpoint's directory. */
-void sgc_manifest_path(char path[64], int file, int world_size);
+void sgc_manifest_path(char path[64], int file, int n_shard_files);
 
 /* Writing: the lines in their order, appended to the text. */
-void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int64_t block_size);
-/* Reads the finished file DIRECTORY/path_of(file) back and appends its size and hashes. SGC_EIO. */
-sgc_status sgc_manifest_put_file(sgc_str *text, const char *directory, int file, int world_size, int64_t block_size);
+void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int n_shard_files, int64_t block_size);
+void sgc_manifest_put_dtype(sgc_str *text, sgc_element dtype);                 /* after the head; nothing for float32 */
+void sgc_manifest_put_file(sgc_str *text, int file, int n_shard_files, int64_t n_bytes);
+void sgc_manifest_put_hash(sgc_str *text, uint64_t hash);                     /* of the file's next block */
+/* Size and hashes of a file whose bytes lie in memory. */
+void sgc_manifest_put_bytes(sgc_str *text, int file, int n_shard_files, const void *bytes, size_t n_bytes, int64_t block_size);
+void sgc_manifest_put_shard(sgc_str *text, int shard);                        /* only with several shards in a file */
 void sgc_manifest_put_data(sgc_str *text, int64_t offset, int64_t n, sgc_slot slot, const char *unit);
 void sgc_manifest_put_end(sgc_str *text);
 
@@ -77,7 +90,7 @@ void sgc_manifest_put_end(sgc_str *text);
 sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes, const char *path);
 void sgc_manifest_free(sgc_manifest *m);
 
-/* NULL if the shard has no such dataset. */
+/* NULL if the shard has no such dataset. It lies in file m->file_of[shard]. */
 const sgc_manifest_data *sgc_manifest_find(const sgc_manifest *m, int shard, sgc_slot slot, const char *unit);
 
 #endif

@@ -12,7 +12,7 @@
 static sgc_status file_path(const sgc_ckpt *c, int file, char path[SGC_PATH_MAX])
 {
     char name[64];
-    sgc_manifest_path(name, file, c->manifest.world_size);
+    sgc_manifest_path(name, file, c->manifest.n_shard_files);
     return sgc_path_join(path, c->path, name);
 }
 
@@ -57,7 +57,7 @@ static sgc_status new_ckpt(sgc_ckpt **c, const char *path)
 {
     *c = calloc(1, sizeof(**c));
     if (!*c) return sgc_err(SGC_ENOMEM, "no memory to open %s", path);
-    (*c)->fd = (*c)->open_shard = (*c)->block_shard = -1;
+    (*c)->fd = (*c)->open_file = (*c)->block_file = -1;
     if (snprintf((*c)->path, SGC_PATH_MAX, "%s", path) < SGC_PATH_MAX) return SGC_OK;
     return sgc_err(SGC_ECKPT, "the path %.60s... is too long", path);
 }
@@ -78,26 +78,26 @@ done:
 sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
 {
     sgc_status st = SGC_OK;
-    char *index = NULL, *config_text = NULL, name[SGC_PATH_MAX];
+    char *index = NULL, name[SGC_PATH_MAX];
     size_t n_index_bytes, n_config_bytes;
     SGC_TRY(new_ckpt(out, path));
     sgc_ckpt *c = *out;
     SGC_TRY(read_manifest(c));
-    SGC_TRY(read_checked(c, SGC_FILE_CONFIG, &config_text, &n_config_bytes)); /* for its hash */
+    SGC_TRY(read_checked(c, SGC_FILE_CONFIG, &c->config_text, &n_config_bytes));
     SGC_TRY(read_checked(c, SGC_FILE_INDEX, &index, &n_index_bytes));
     SGC_TRY(file_path(c, SGC_FILE_INDEX, name));
     SGC_TRY(sgc_index_read(index, n_index_bytes, name, &c->info, &c->state));
-    if (strcmp(c->info.id, c->manifest.id) != 0 || c->info.world_size != c->manifest.world_size || c->info.step != c->manifest.step) {
+    if (strcmp(c->info.id, c->manifest.id) != 0 || c->info.world_size != c->manifest.world_size || c->info.step != c->manifest.step ||
+        strcmp(c->info.dtype, sgc_element_name(c->manifest.dtype)) != 0) {
         st = sgc_err(SGC_ECKPT, "%s and the manifest beside it are of different checkpoints", name);
         goto done;
     }
-    for (int r = 0; r < c->manifest.world_size; r++) {
-        SGC_TRY(file_path(c, SGC_FILE_SHARDS + r, name));
-        SGC_TRY(check_size(name, c->manifest.files[SGC_FILE_SHARDS + r].n_bytes));
+    for (int file = SGC_FILE_SHARDS; file < c->manifest.n_files; file++) {
+        SGC_TRY(file_path(c, file, name));
+        SGC_TRY(check_size(name, c->manifest.files[file].n_bytes));
     }
 done:
     free(index);
-    free(config_text);
     if (st != SGC_OK) {
         sgc_ckpt_close(*out);
         *out = NULL;
@@ -162,63 +162,73 @@ void sgc_ckpt_close(sgc_ckpt *c)
     sgc_mem_free(c->block);
     sgc_manifest_free(&c->manifest);
     free(c->manifest_text);
+    free(c->config_text);
     free(c);
 }
 
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c) { return &c->info; }
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c) { return &c->state; }
 
-/* One shard is open at a time: a rank reads them in order. */
-static sgc_status open_shard(sgc_ckpt *c, int shard, char path[SGC_PATH_MAX])
+sgc_element sgc_ckpt_element(const sgc_ckpt *c) { return c->manifest.dtype; }
+
+/* One file is open at a time: a rank reads them in order. */
+static sgc_status open_file(sgc_ckpt *c, int file, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(file_path(c, SGC_FILE_SHARDS + shard, path));
-    if (c->open_shard == shard) return SGC_OK;
+    SGC_TRY(file_path(c, file, path));
+    if (c->open_file == file) return SGC_OK;
     if (c->fd >= 0) close(c->fd);
-    c->open_shard = -1;
-    SGC_TRY(check_size(path, c->manifest.files[SGC_FILE_SHARDS + shard].n_bytes));
+    c->open_file = -1;
+    SGC_TRY(check_size(path, c->manifest.files[file].n_bytes));
     if ((c->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) return sgc_err_errno(SGC_ECKPT, "%s of the checkpoint cannot be read", path);
-    c->open_shard = shard;
+    c->open_file = file;
 done:
     return st;
 }
 
-/* Bring a block of a shard into the buffer, checked. data: what is read, for the message. */
-static sgc_status load_block(sgc_ckpt *c, int shard, int64_t number, const sgc_manifest_data *data)
+/* Bring a block of a file into the buffer, checked. data: what is read, for the message. */
+static sgc_status load_block(sgc_ckpt *c, int file, int64_t number, const sgc_manifest_data *data)
 {
     sgc_status st = SGC_OK;
     char path[SGC_PATH_MAX];
-    const sgc_manifest_file *f = &c->manifest.files[SGC_FILE_SHARDS + shard];
+    const sgc_manifest_file *f = &c->manifest.files[file];
     int64_t first = number * c->manifest.block_size;
     int64_t n = f->n_bytes - first < c->manifest.block_size ? f->n_bytes - first : c->manifest.block_size;
-    if (c->block_shard == shard && c->block_number == number) return SGC_OK;
+    if (c->block_file == file && c->block_number == number) return SGC_OK;
     if (!c->block && !(c->block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)c->manifest.block_size))) return SGC_ENOMEM;
-    c->block_shard = -1;
-    SGC_TRY(open_shard(c, shard, path));
+    c->block_file = -1;
+    SGC_TRY(open_file(c, file, path));
     SGC_TRY(sgc_pread_all(c->fd, c->block, (size_t)n, first, path));
-    if (sgc_hash64(c->block, (size_t)n) != f->hash[number])
+    double start_s = sgc_time_s();
+    bool fits = sgc_hash64(c->block, (size_t)n) == f->hash[number];
+    c->hash_s += sgc_time_s() - start_s;
+    c->n_bytes_read += n;
+    if (!fits)
         return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold part of %s of unit "
                        "%s, do not fit their hash in the manifest", path, first, first + n - 1, sgc_slot_path[data->slot], data->unit);
-    c->block_shard = shard;
+    c->block_file = file;
     c->block_number = number;
 done:
     return st;
 }
 
 /* n elements of a shard's dataset, from element `first` of it. */
-static sgc_status read_shard(sgc_ckpt *c, int shard, const sgc_manifest_data *data, int64_t first, int64_t n, float *out)
+static sgc_status read_shard(sgc_ckpt *c, const sgc_manifest_data *data, int64_t first, int64_t n, float *out)
 {
     sgc_status st = SGC_OK;
-    int64_t block_size = c->manifest.block_size;
-    int64_t next = data->offset + first * (int64_t)sizeof(float), end = next + n * (int64_t)sizeof(float);
-    char *to = (char *)out;
+    const sgc_element dtype = c->manifest.dtype;
+    int64_t block_size = c->manifest.block_size, bytes = sgc_element_bytes(dtype);
+    int64_t next = data->offset + first * bytes, end = next + n * bytes;
+    char *to = (char *)(out + n) - n * bytes; /* short elements grow in place, from the first on */
+    const char *read = to;
     while (next < end) {
         int64_t block = next / block_size, stop = (block + 1) * block_size < end ? (block + 1) * block_size : end;
-        SGC_TRY(load_block(c, shard, block, data));
+        SGC_TRY(load_block(c, c->manifest.file_of[data->shard], block, data));
         memcpy(to, c->block + (next - block * block_size), (size_t)(stop - next));
         to += stop - next;
         next = stop;
     }
+    if (dtype != SGC_ELEMENT_FLOAT32) sgc_element_unpack(dtype, read, n, out);
 done:
     return st;
 }
@@ -238,7 +248,7 @@ sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64
         int shard = (int)(next / n_shard);
         int64_t in_shard = next - shard * n_shard, n_here = n_shard - in_shard < end - next ? n_shard - in_shard : end - next;
         data = sgc_manifest_find(&c->manifest, shard, slot, unit->name);
-        SGC_TRY(read_shard(c, shard, data, in_shard, n_here, out + (next - first)));
+        SGC_TRY(read_shard(c, data, in_shard, n_here, out + (next - first)));
         next += n_here;
     }
     int64_t n_read = next - first; /* the rest is padding */

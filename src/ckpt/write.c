@@ -1,103 +1,109 @@
-/* Saving: everything under a temporary name, synced, hashed and agreed on; then one rename. */
+/*
+ * Saving: everything under a temporary name, synced, hashed and agreed on; then one rename. A save is a row of phases. What takes
+ * time in a phase is local and may be done by a thread while training goes on; between phases all ranks meet, in the main thread,
+ * which alone sends messages.
+ */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "ckpt/ckpt_impl.h"
-
-typedef struct save {
-    const sgc_ckpt_job *job;
-    const sgc_ckpt_part *parts;
-    int n_parts, rank, world_size;
-    double start_s;
-    char id[SGC_ID_CHARS + 1];
-    char temporary[SGC_PATH_MAX], final[SGC_PATH_MAX];
-} save;
+#include "ckpt/save_impl.h"
 
 static sgc_status make_directory(const char *path)
 {
     return mkdir(path, 0777) == 0 ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot make the directory %s", path);
 }
 
-static sgc_status make_directories_local(const save *s)
+/* Bytes that this rank adds to the checkpoint: of its file, if it leads it, and of lines in the manifest. */
+static int64_t own_bytes(const sgc_save *s)
+{
+    sgc_str text = {0};
+    const sgc_shard_layout *l = &s->layout;
+    int64_t n = 0;
+    sgc_save_put_data_lines(s, &text);
+    if (l->leader == s->rank) {
+        sgc_manifest_put_file(&text, SGC_FILE_SHARDS + s->files->file_of[s->rank], s->files->n_files, l->n_bytes);
+        for (int64_t k = 0; k < (l->n_bytes + s->block_size - 1) / s->block_size; k++) sgc_manifest_put_hash(&text, 0);
+        n = l->n_bytes;
+    }
+    n += (int64_t)text.n;
+    sgc_str_free(&text);
+    return n;
+}
+
+static sgc_status prepare_local(sgc_save *s, const sgc_ckpt_job *job, const sgc_ckpt_part *parts)
+{
+    sgc_status st = SGC_OK;
+    char name[64], shards[SGC_PATH_MAX];
+    s->config_text = strdup(job->config_text);
+    s->parts = malloc(((size_t)s->n_parts + 1) * sizeof(*s->parts));
+    s->n_lines_of = calloc((size_t)s->world_size, sizeof(*s->n_lines_of));
+    if (!s->config_text || !s->parts || !s->n_lines_of) return sgc_err(SGC_ENOMEM, "no memory for a save");
+    if (s->n_parts) memcpy(s->parts, parts, (size_t)s->n_parts * sizeof(*s->parts));
+    if (!s->files) {
+        SGC_TRY(sgc_files_single(&s->own_files, s->world_size));
+        s->files = s->own_files;
+    }
+    snprintf(name, sizeof(name), "checkpoint-%" PRId64, s->state.step);
+    SGC_TRY(sgc_path_join(s->final, s->output_dir, name));
+    snprintf(name, sizeof(name), ".checkpoint-%" PRId64 ".tmp-%s", s->state.step, s->id);
+    SGC_TRY(sgc_path_join(s->temporary, s->output_dir, name));
+    sgc_manifest_path(name, SGC_FILE_SHARDS + s->files->file_of[s->rank], s->files->n_files);
+    SGC_TRY(sgc_path_join(s->shard, s->temporary, name));
+    SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
+    SGC_TRY(sgc_shard_layout_make(&s->layout, s->files, s->id, s->rank, s->parts, s->n_parts));
+    s->n_bytes = own_bytes(s);
+done:
+    return st;
+}
+
+/* Who keeps the directory: is there room for all of it? Then it is made. */
+static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
 {
     sgc_status st = SGC_OK;
     char shards[SGC_PATH_MAX];
-    if (s->rank != 0) return SGC_OK;
+    int64_t n_index = index_bytes ? *index_bytes : 0;
+    if (!s->keeps) return SGC_OK;
+    if (!n_index) SGC_TRY(sgc_save_index_bytes(s, &n_index));
+    if (index_bytes) *index_bytes = n_index;
     SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
-    SGC_TRY(sgc_make_dirs(s->job->output_dir));
+    SGC_TRY(sgc_make_dirs(s->output_dir));
+    SGC_TRY(sgc_room_check(s->output_dir, s->n_bytes + n_index + (int64_t)strlen(s->config_text) + sgc_save_manifest_bytes(s, n_index)));
     SGC_TRY(make_directory(s->temporary));
     SGC_TRY(make_directory(shards));
 done:
     return st;
 }
 
-/* Everything but the shards; the manifest comes last. sgc_write_file_atomic also syncs the directory, after both of its files. */
-static sgc_status write_rest(const save *s, const char *shard_lines)
+/* Collective: bytes of the checkpoint in one directory, but for the index and what the manifest has of it. */
+static sgc_status sum_bytes(sgc_save *s)
 {
     sgc_status st = SGC_OK;
-    const sgc_ckpt_job *job = s->job;
-    char path[SGC_PATH_MAX];
-    sgc_str manifest = {0};
-    sgc_ckpt_info info = *job->info;
-    strcpy(info.id, s->id);
-    info.step = job->state->step;
-    info.world_size = s->world_size;
-    sgc_time_iso(info.date);
-    snprintf(info.host, sizeof(info.host), "%.*s", (int)sizeof(info.host) - 1, sgc_node_name());
-    info.save_s = sgc_time_s() - s->start_s;
-
-    SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
-    SGC_TRY(sgc_fsync_path(path));
-    SGC_TRY(sgc_index_write(s->temporary, job->model, &info, job->state, s->parts, s->n_parts));
-    SGC_TRY(sgc_path_join(path, s->temporary, "config.cfg"));
-    SGC_TRY(sgc_write_file_atomic(path, job->config_text, strlen(job->config_text)));
-    sgc_manifest_put_head(&manifest, s->id, info.step, s->world_size, job->block_size);
-    SGC_TRY(sgc_manifest_put_file(&manifest, s->temporary, SGC_FILE_INDEX, s->world_size, job->block_size));
-    SGC_TRY(sgc_manifest_put_file(&manifest, s->temporary, SGC_FILE_CONFIG, s->world_size, job->block_size));
-    sgc_str_printf(&manifest, "%s", shard_lines);
-    sgc_manifest_put_end(&manifest);
-    SGC_TRY(sgc_path_join(path, s->temporary, SGC_MANIFEST_NAME));
-    SGC_TRY(sgc_write_file_atomic(path, manifest.text, manifest.n));
-    SGC_TRY(sgc_fsync_path(job->output_dir));
+    if (!s->nodes || s->spread == SGC_SPREAD_ALL) return sgc_sum_int64(s->group, &s->n_bytes, 1);
+    double most;
+    SGC_TRY(sgc_sum_int64(s->nodes->node, &s->n_bytes, 1));
+    most = (double)s->n_bytes;
+    SGC_TRY(sgc_max_double(s->group, &most, 1));
+    if (s->spread == SGC_SPREAD_PARTNER) s->n_bytes += (int64_t)most;
+    if (s->spread == SGC_SPREAD_XOR && s->nodes->n_nodes > 1) s->n_bytes += sgc_parity_bytes((int64_t)most, s->nodes->n_nodes);
 done:
-    sgc_str_free(&manifest);
     return st;
 }
 
-/* Each rank's lines of the manifest go to rank 0, which writes the other files. */
-static sgc_status gather_and_write_rest(const save *s, const sgc_str *lines)
-{
-    sgc_status st = SGC_OK;
-    char *all = NULL, *text = NULL;
-    int64_t *n_bytes_of = calloc((size_t)s->world_size, sizeof(*n_bytes_of)), n_bytes = 0;
-    if (!n_bytes_of) st = sgc_err(SGC_ENOMEM, "no memory for the manifest");
-    SGC_AGREE(s->job->group);
-    SGC_TRY(sgc_gather_bytes(s->job->group, lines->text, (int64_t)lines->n, &all, n_bytes_of, 0));
-    if (s->rank == 0) {
-        for (int r = 0; r < s->world_size; r++) n_bytes += n_bytes_of[r];
-        text = strndup(all, (size_t)n_bytes);
-        st = text ? write_rest(s, text) : sgc_err(SGC_ENOMEM, "no memory for the manifest");
-    }
-    SGC_AGREE(s->job->group);
-done:
-    free(text);
-    free(all);
-    free(n_bytes_of);
-    return st;
-}
+static sgc_status write_local(sgc_save *s) { return sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes); }
 
 /* Rename to the final name. A checkpoint of that name (the run was resumed before it) is set aside, and put back if this fails. */
-static sgc_status publish_local(const save *s)
+static sgc_status rename_local(sgc_save *s)
 {
     sgc_status st = SGC_OK;
     char aside[SGC_PATH_MAX] = "";
     bool published = false;
-    if (s->rank != 0) return SGC_OK;
     if (sgc_path_exists(s->final)) {
         if (snprintf(aside, sizeof(aside), "%s.old-%s", s->final, s->id) >= (int)sizeof(aside))
             return sgc_err(SGC_EIO, "the path %.60s... is too long", s->final);
@@ -107,42 +113,228 @@ static sgc_status publish_local(const save *s)
     if (!published)
         st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", s->temporary, s->final);
     else
-        st = sgc_fsync_path(s->job->output_dir);
-    if (st != SGC_OK && published && rename(s->final, s->temporary) != 0)
-        sgc_log_error("%s cannot be renamed back to %s: %s", s->final, s->temporary, strerror(errno));
-    if (st != SGC_OK && aside[0] && rename(aside, s->final) != 0)
-        sgc_log_error("%s cannot be renamed back to %s: %s", aside, s->final, strerror(errno));
-    if (st == SGC_OK && aside[0]) sgc_log_info("the checkpoint that was %s is kept as %s", s->final, aside);
+        st = sgc_fsync_path(s->output_dir);
+    /* What cannot be put back is found at the next start: as a checkpoint that is whole, or one set aside. */
+    if (st != SGC_OK && (!published || rename(s->final, s->temporary) == 0) && aside[0] && rename(aside, s->final) == 0) aside[0] = '\0';
+    if (st == SGC_OK) strcpy(s->aside, aside);
     return st;
+}
+
+/* Into the temporary directory, which is synced once, when all is in it. */
+static sgc_status write_file(const sgc_save *s, const char *name, const char *bytes, size_t n_bytes)
+{
+    char path[SGC_PATH_MAX];
+    sgc_status st = sgc_path_join(path, s->temporary, name);
+    if (st != SGC_OK) return st;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot create %s", path);
+    st = sgc_pwrite_all(fd, bytes, n_bytes, 0, path);
+    if (st == SGC_OK && fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    return st;
+}
+
+/* What a node must know to take part in a recovery: docs/file-formats.md. */
+static sgc_status write_nodes_file(const sgc_save *s)
+{
+    static const char *const names[] = {"none", "partner", "xor"};
+    sgc_str text = {0};
+    int n_nodes = s->nodes->n_nodes;
+    if (s->spread == SGC_SPREAD_ALL) return SGC_OK; /* a checkpoint like any other */
+    sgc_str_printf(&text, "stagecoach node-local checkpoint\nredundancy %s\nnodes %d\nnode %d\n", names[s->spread], n_nodes, s->nodes->node_index);
+    for (int set = 0; s->sets && set < s->world_size / n_nodes; set++) {
+        if (!s->sets[set * n_nodes]) continue;
+        sgc_str_printf(&text, "set");
+        for (int k = 0; k < n_nodes; k++) sgc_str_printf(&text, " %d", (int)s->sets[set * n_nodes + k] - 1);
+        sgc_str_printf(&text, "\n");
+    }
+    sgc_status st = write_file(s, SGC_NODES_NAME, text.text, text.n);
+    sgc_str_free(&text);
+    return st;
+}
+
+/* Who keeps the directory: everything but the shards; the manifest comes last. */
+static sgc_status publish_local(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX];
+    if (!s->keeps) return SGC_OK;
+    SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
+    SGC_TRY(sgc_fsync_path(path));
+    if (!s->nodes) SGC_TRY(sgc_save_compose(s));
+    SGC_TRY(write_file(s, "checkpoint.h5", s->index, (size_t)s->n_index));
+    SGC_TRY(write_file(s, "config.cfg", s->config_text, strlen(s->config_text)));
+    if (s->nodes) SGC_TRY(write_nodes_file(s));
+    SGC_TRY(write_file(s, SGC_MANIFEST_NAME, s->manifest.text, s->manifest.n));
+    SGC_TRY(sgc_fsync_path(s->temporary));
+    SGC_TRY(sgc_fsync_path(s->output_dir));
+    SGC_TRY(rename_local(s));
+    s->is_published = true;
+done:
+    return st;
+}
+
+/* Collective: files, or their replacement, to other nodes. */
+static sgc_status spread(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    int n_nodes = s->nodes->n_nodes, *file_of_node = NULL;
+    if (s->spread == SGC_SPREAD_PARTNER || s->spread == SGC_SPREAD_XOR) {
+        s->sets = calloc((size_t)s->world_size, sizeof(*s->sets));
+        file_of_node = calloc((size_t)n_nodes, sizeof(*file_of_node));
+        if (!s->sets || !file_of_node) st = sgc_err(SGC_ENOMEM, "no memory for the list of nodes");
+        SGC_AGREE(s->group);
+        SGC_TRY(sgc_spread_sets(s->nodes, s->files, s->sets));
+        for (int k = 0; k < n_nodes; k++) file_of_node[k] = (int)s->sets[s->nodes->node_rank * n_nodes + k] - 1;
+    }
+    SGC_TRY(sgc_spread(&(sgc_spread_job){.how = s->spread, .world = s->nodes, .files = s->files, .directory = s->temporary, .path = s->shard,
+                                         .n_file_bytes = s->layout.n_bytes, .file_of_node = file_of_node}));
+done:
+    free(file_of_node);
+    return st;
+}
+
+/* The local work of a phase, in whichever thread. Errors are kept by thread: the message is taken along. */
+static void *work(void *arg)
+{
+    sgc_save *s = arg;
+    s->local = s->phase == SGC_PHASE_WRITE ? write_local(s) : publish_local(s);
+    if (s->local != SGC_OK) snprintf(s->message, sizeof(s->message), "%s", sgc_err_message());
+    sgc_err_clear();
+    atomic_store(&s->is_ready, true);
+    return NULL;
+}
+
+static void enter(sgc_save *s, sgc_save_phase next)
+{
+    sigset_t all, before;
+    s->phase = next;
+    atomic_store(&s->is_ready, false);
+    if (s->in_background) {
+        sigfillset(&all); /* signals are the main thread's */
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    if (!s->has_thread) work(s);
+}
+
+/* The end of the local work; waits for it. */
+static sgc_status leave(sgc_save *s)
+{
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    s->has_thread = false;
+    return s->local == SGC_OK ? SGC_OK : sgc_err(s->local, "%s", s->message);
+}
+
+static void fail(sgc_save *s)
+{
+    /* After a failed agreement no rank writes any more. A node may have published before another failed. */
+    if (s->is_published && s->nodes && rename(s->final, s->temporary) == 0) sgc_fsync_path(s->output_dir);
+    if (s->has_directory && s->keeps) sgc_remove_tree(s->temporary);
+    s->has_directory = false;
+    s->phase = SGC_PHASE_OVER;
+}
+
+sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, bool in_background)
+{
+    sgc_status st = SGC_OK;
+    sgc_save *s = *out = calloc(1, sizeof(*s));
+    if (!s) st = sgc_err(SGC_ENOMEM, "no memory for a save");
+    SGC_AGREE(job->group);
+    *s = (sgc_save){.group = job->group, .model = job->model, .rank = sgc_group_rank(job->group), .world_size = sgc_group_size(job->group),
+                    .nodes = job->nodes, .spread = job->spread,
+                    .state = *job->state, .info = *job->info, .block_size = job->block_size, .files = job->files, .n_parts = n_parts,
+                    .start_s = sgc_time_s(), .phase = SGC_PHASE_OVER, .in_background = in_background};
+    s->keeps = s->nodes ? s->nodes->node_rank == 0 : s->rank == 0;
+    if (s->rank == 0) sgc_ckpt_new_id(s->id);
+    SGC_TRY(sgc_bcast_bytes(s->group, s->id, sizeof(s->id), 0));
+    strcpy(s->info.id, s->id);
+    s->info.step = s->state.step;
+    s->info.world_size = s->world_size;
+    sgc_time_iso(s->info.date);
+    snprintf(s->info.host, sizeof(s->info.host), "%.*s", (int)sizeof(s->info.host) - 1, sgc_node_name());
+    if (snprintf(s->output_dir, sizeof(s->output_dir), "%s", job->output_dir) >= (int)sizeof(s->output_dir))
+        st = sgc_err(SGC_EIO, "the path %.60s... is too long", job->output_dir);
+    if (st == SGC_OK) st = prepare_local(s, job, parts);
+    SGC_AGREE(s->group);
+    SGC_TRY(sum_bytes(s));
+    s->has_directory = true;
+    st = make_directories_local(s, job->index_bytes);
+    SGC_AGREE(s->group);
+    if (s->layout.leader == s->rank) st = sgc_room_reserve(s->shard, s->layout.n_bytes);
+    SGC_AGREE(s->group);
+    enter(s, SGC_PHASE_WRITE);
+done:
+    if (st != SGC_OK) {
+        if (s) fail(s);
+        sgc_save_free(s);
+        *out = NULL;
+    }
+    return st;
+}
+
+bool sgc_save_is_ready(const sgc_save *s) { return atomic_load(&s->is_ready); }
+bool sgc_save_is_over(const sgc_save *s) { return s->phase == SGC_PHASE_OVER; }
+const char *sgc_save_path(const sgc_save *s) { return s->final; }
+double sgc_save_start_s(const sgc_save *s) { return s->start_s; }
+
+sgc_status sgc_save_advance(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    if (s->phase == SGC_PHASE_OVER) return SGC_OK;
+    st = leave(s);
+    SGC_AGREE(s->group);
+    if (s->phase == SGC_PHASE_WRITE) {
+        if (sgc_files_are_shared(s->files)) {
+            st = sgc_shard_hash_mixed(&s->layout, s->shard, s->block_size, &s->hashes);
+            SGC_AGREE(s->group);
+        }
+        if (s->nodes) SGC_TRY(spread(s));
+        SGC_TRY(sgc_save_gather(s));
+        if (s->nodes) SGC_TRY(sgc_save_compose_shared(s));
+        enter(s, SGC_PHASE_PUBLISH);
+    } else {
+        s->phase = SGC_PHASE_OVER;
+        if (s->aside[0]) sgc_log_info("the checkpoint that was %s is kept as %s", s->final, s->aside);
+    }
+done:
+    if (st != SGC_OK) fail(s);
+    return st;
+}
+
+sgc_status sgc_save_finish(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    while (st == SGC_OK && !sgc_save_is_over(s)) st = sgc_save_advance(s);
+    return st;
+}
+
+void sgc_save_free(sgc_save *s)
+{
+    if (!s) return;
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    sgc_shard_layout_free(&s->layout);
+    sgc_shard_hashes_free(&s->hashes);
+    sgc_files_free(s->own_files);
+    free(s->config_text);
+    free(s->parts);
+    free(s->lines);
+    free(s->index);
+    sgc_str_free(&s->manifest);
+    free(s->sets);
+    free(s->n_lines_of);
+    free(s);
 }
 
 sgc_status sgc_ckpt_write_parts(const sgc_ckpt_job *job, const sgc_ckpt_part *parts, int n_parts, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
-    save s = {.job = job, .parts = parts, .n_parts = n_parts, .rank = sgc_group_rank(job->group),
-              .world_size = sgc_group_size(job->group), .start_s = sgc_time_s()};
-    sgc_str lines = {0};
-    char name[64];
-    bool made = false;
-    if (s.rank == 0) sgc_ckpt_new_id(s.id);
-    SGC_TRY(sgc_bcast_bytes(job->group, s.id, sizeof(s.id), 0));
-    snprintf(name, sizeof(name), "checkpoint-%" PRId64, job->state->step);
-    SGC_TRY(sgc_path_join(s.final, job->output_dir, name)); /* the same on all ranks */
-    snprintf(name, sizeof(name), ".checkpoint-%" PRId64 ".tmp-%s", job->state->step, s.id);
-    SGC_TRY(sgc_path_join(s.temporary, job->output_dir, name));
-
-    made = true;
-    st = make_directories_local(&s);
-    SGC_AGREE(job->group);
-    st = sgc_shard_write(s.temporary, s.id, s.rank, s.world_size, job->block_size, parts, n_parts, &lines);
-    SGC_AGREE(job->group);
-    SGC_TRY(gather_and_write_rest(&s, &lines));
-    st = publish_local(&s);
-    SGC_AGREE(job->group);
-    strcpy(path, s.final);
+    sgc_save *s = NULL;
+    SGC_TRY(sgc_save_begin(&s, job, parts, n_parts, false));
+    SGC_TRY(sgc_save_finish(s));
+    strcpy(path, sgc_save_path(s));
 done:
-    /* After a failed agreement no rank writes any more. */
-    if (st != SGC_OK && made && s.rank == 0) SGC_KEEP(sgc_remove_tree(s.temporary));
-    sgc_str_free(&lines);
+    sgc_save_free(s);
     return st;
 }

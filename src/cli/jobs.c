@@ -33,6 +33,7 @@ static sgc_status read_settings(sgc_world *w, int argc, char **argv, sgc_config 
             args[n++] = argv[i];
     }
     SGC_TRY(sgc_read_config(w, c, file, n, args));
+    SGC_TRY(sgc_world_set_nodes(w, c->comm.ranks_per_node));
     set_log_level(w, c);
 done:
     free(args);

@@ -19,7 +19,7 @@ static const struct command {
     {"eval", "loss and perplexity of a checkpoint on validation text", NULL, sgc_cli_eval, sgc_cli_eval_help},
     {"generate", "continue a text with the model of a checkpoint", NULL, sgc_cli_generate, sgc_cli_generate_help},
     {"prepare", "turn text files into a token file", sgc_cli_prepare, NULL, NULL},
-    {"ckpt", "look at the checkpoints of a run", sgc_cli_ckpt, NULL, NULL},
+    {"ckpt", "look into checkpoints, verify, compare, convert and delete them", sgc_cli_ckpt, NULL, NULL},
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

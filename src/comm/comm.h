@@ -26,6 +26,8 @@ typedef struct sgc_world {
 
 /* Collective. Starts MPI if needed (MPI_THREAD_FUNNELED), makes the groups, sets the log identity (main: rank 0). */
 sgc_status sgc_world_start(sgc_world *w, int *argc, char ***argv);
+/* Collective: consecutive ranks_per_node ranks count as a node, whatever memory they share; 0: nothing changes. */
+sgc_status sgc_world_set_nodes(sgc_world *w, int64_t ranks_per_node);
 /* Collective when st is SGC_OK everywhere (agreed); ends MPI. */
 void sgc_world_stop(sgc_world *w);
 /* End the job without the peers: flushes this rank's log, then MPI_Abort(code). Does not return. */
@@ -78,6 +80,9 @@ sgc_status sgc_bcast_bytes(sgc_group *g, void *data, int64_t n_bytes, int root);
 /* Different sizes per rank, result on root only (owned, free): parts one after the other, sizes in n_bytes_of [size] (owned by caller). */
 sgc_status sgc_gather_bytes(sgc_group *g, const void *data, int64_t n_bytes, char **all, int64_t *n_bytes_of, int root);
 sgc_status sgc_barrier(sgc_group *g);
+/* n_bytes to one rank, as many from another; buffers do not overlap. Only with as many bytes on all ranks of the ring. */
+sgc_status sgc_exchange_bytes(sgc_group *g, const void *sent, int to, void *received, int from, int64_t n_bytes);
+sgc_status sgc_xor_bytes(sgc_group *g, void *data, int64_t n_bytes, int root); /* exclusive or over ranks; on root in place */
 
 /**
  * Agree on a status. Collective; every rank must call it. If any rank failed, all return the status of the lowest failing

@@ -24,16 +24,10 @@ done:
     return st;
 }
 
-static sgc_status make_groups(sgc_world *w)
+/* The ranks of a node, numbered as the world numbers them; and one rank of each node. */
+static sgc_status make_node_groups(sgc_world *w, MPI_Comm comm)
 {
     sgc_status st = SGC_OK;
-    MPI_Comm comm;
-    SGC_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &w->rank));
-    SGC_MPI(MPI_Comm_size(MPI_COMM_WORLD, &w->size));
-    SGC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
-    SGC_TRY(sgc_group_make(&w->all, comm, w->rank));
-
-    SGC_MPI(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, w->rank, MPI_INFO_NULL, &comm));
     SGC_TRY(sgc_group_make(&w->node, comm, w->rank));
     w->node_rank = w->node->rank;
     w->node_size = w->node->size;
@@ -46,6 +40,35 @@ static sgc_status make_groups(sgc_world *w)
     SGC_MPI(MPI_Bcast(node, 2, MPI_INT, 0, w->node->control));
     w->node_index = node[0];
     w->n_nodes = node[1];
+done:
+    return st;
+}
+
+sgc_status sgc_world_set_nodes(sgc_world *w, int64_t ranks_per_node)
+{
+    sgc_status st = SGC_OK;
+    MPI_Comm comm;
+    if (ranks_per_node <= 0) return SGC_OK;
+    sgc_group_free(w->across);
+    sgc_group_free(w->node);
+    w->across = w->node = NULL;
+    SGC_MPI(MPI_Comm_split(MPI_COMM_WORLD, (int)(w->rank / ranks_per_node), w->rank, &comm));
+    SGC_TRY(make_node_groups(w, comm));
+done:
+    return st;
+}
+
+static sgc_status make_groups(sgc_world *w)
+{
+    sgc_status st = SGC_OK;
+    MPI_Comm comm;
+    SGC_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &w->rank));
+    SGC_MPI(MPI_Comm_size(MPI_COMM_WORLD, &w->size));
+    SGC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
+    SGC_TRY(sgc_group_make(&w->all, comm, w->rank));
+
+    SGC_MPI(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, w->rank, MPI_INFO_NULL, &comm));
+    SGC_TRY(make_node_groups(w, comm));
 done:
     return st;
 }

@@ -57,6 +57,9 @@ static void check_evaluation(checker *k)
     if (t->evaluation_strategy != SGC_STRATEGY_NO && k->c->data.validation_file == NULL && k->c->data.validation_split_percentage == 0)
         conflict(k, SGC_ROW_training_evaluation_strategy, SGC_ROW_data_validation_split_percentage,
                  "there is nothing to evaluate: write data.validation_file, or data.validation_split_percentage above 0");
+    if (t->load_best_model_at_end && t->evaluation_strategy == SGC_STRATEGY_NO)
+        conflict(k, SGC_ROW_training_load_best_model_at_end, SGC_ROW_training_evaluation_strategy,
+                 "the best is found by evaluating: write evaluation_strategy steps or epoch");
     if (t->lr_scheduler_type == SGC_SCHEDULE_REDUCE_LR_ON_PLATEAU && t->evaluation_strategy == SGC_STRATEGY_NO)
         conflict(k, SGC_ROW_training_lr_scheduler_type, SGC_ROW_training_evaluation_strategy,
                  "the learning rate follows the evaluation loss: write evaluation_strategy steps or epoch");
@@ -74,6 +77,12 @@ void sgc_config_check(const sgc_config *c, sgc_problems *p)
     check_interval(&k, SGC_ROW_training_save_steps);
     check_interval(&k, SGC_ROW_training_eval_steps);
     check_evaluation(&k);
+    if (c->checkpoint.redundancy != SGC_REDUNDANCY_NONE && c->checkpoint.local_dir == NULL)
+        conflict(&k, SGC_ROW_checkpoint_redundancy, SGC_ROW_checkpoint_local_dir, "it is for checkpoints in local_dir: write checkpoint.local_dir");
+    if (t->save_on_each_node && c->checkpoint.local_dir != NULL)
+        conflict(&k, SGC_ROW_training_save_on_each_node, SGC_ROW_checkpoint_local_dir, "write one of them: local_dir goes with an output_dir that all nodes share");
+    if (c->checkpoint.interval == SGC_INTERVAL_AUTO && t->save_strategy != SGC_STRATEGY_STEPS)
+        conflict(&k, SGC_ROW_checkpoint_interval, SGC_ROW_training_save_strategy, "auto takes the place of save_steps: write save_strategy steps");
     if (t->lr_scheduler_type == SGC_SCHEDULE_POLYNOMIAL && t->learning_rate <= 1e-7)
         conflict(&k, SGC_ROW_training_learning_rate, SGC_ROW_training_lr_scheduler_type, "this schedule ends at 1e-07: write a larger learning_rate");
     if (c->model.n_embd % c->model.n_head != 0)

@@ -15,6 +15,10 @@
 /* Values of the CHOICE rows, in the order of their lists. */
 typedef enum { SGC_STRATEGY_NO, SGC_STRATEGY_STEPS, SGC_STRATEGY_EPOCH } sgc_strategy;
 typedef enum { SGC_NONFINITE_STOP, SGC_NONFINITE_CONTINUE } sgc_nonfinite;
+typedef enum { SGC_REDUNDANCY_NONE, SGC_REDUNDANCY_PARTNER, SGC_REDUNDANCY_XOR } sgc_redundancy;
+typedef enum { SGC_INTERVAL_SAVE_STEPS, SGC_INTERVAL_AUTO } sgc_interval;
+typedef enum { SGC_OVERLAP_WAIT, SGC_OVERLAP_SKIP } sgc_overlap;
+typedef enum { SGC_ON_ERROR_CONTINUE, SGC_ON_ERROR_STOP } sgc_on_error;
 typedef enum { SGC_REDUCE_FP32, SGC_REDUCE_BF16 } sgc_reduce_dtype;
 typedef enum { SGC_DEVICE_CPU, SGC_DEVICE_REFERENCE } sgc_device_choice;
 typedef enum {

@@ -2,6 +2,8 @@
 #ifndef SGC_TRAIN_CONTROL_IMPL_H
 #define SGC_TRAIN_CONTROL_IMPL_H
 
+#include <stdbool.h>
+
 #include "base/exact.h"
 #include "comm/comm.h"
 
@@ -13,11 +15,12 @@ typedef struct sgc_control {
     int64_t n_save;            /* ranks that were asked to save by a signal          */
     int64_t n_bad_loss;        /* ranks whose own losses were not all finite         */
     int64_t n_log;             /* ranks with log lines to merge                      */
+    int64_t n_written;         /* ranks that did their part of the save under way    */
 } sgc_control;
 
 void sgc_control_clear(sgc_control *c);
 void sgc_control_add_losses(sgc_control *c, const double *loss, int64_t n);
-/* Collective: take in what this rank has to say, sum over ranks. */
-sgc_status sgc_control_agree(sgc_control *c, sgc_group *group);
+/* Collective: take in what this rank has to say, sum over ranks. has_written: for n_written. */
+sgc_status sgc_control_agree(sgc_control *c, sgc_group *group, bool has_written);
 
 #endif

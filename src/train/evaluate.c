@@ -15,6 +15,7 @@ typedef struct evaluation_job {
     sgc_world *world;        /* borrowed                                        */
     sgc_config *config;      /* borrowed                                        */
     char path[SGC_PATH_MAX]; /* of the checkpoint                               */
+    bool is_latest;
     sgc_ckpt *ckpt;
     int64_t step;
     sgc_dataset data;
@@ -35,7 +36,8 @@ static sgc_status choose_local(evaluation_job *j)
     if (!how) return sgc_err(SGC_ECONFIG, "eval needs the weights to evaluate: --resume_from_checkpoint PATH, or latest");
     if (strcmp(how, "latest") == 0 || strcmp(how, "true") == 0 || strcmp(how, "auto") == 0) {
         if (!dir) return sgc_err(SGC_ECONFIG, "output_dir is not set, so there is no latest checkpoint: name one with --resume_from_checkpoint PATH");
-        SGC_TRY(sgc_ckpt_latest(dir, j->path));
+        SGC_TRY(sgc_ckpt_latest(dir, INT64_MAX, j->config->checkpoint.resume_strict, j->path));
+        j->is_latest = true;
         if (!j->path[0]) st = sgc_err(SGC_ECKPT, "there is no complete checkpoint in %s", dir);
     } else if ((size_t)snprintf(j->path, sizeof(j->path), "%s", how) >= sizeof(j->path)) {
         st = sgc_err(SGC_ECONFIG, "resume_from_checkpoint: the path is too long");
@@ -90,6 +92,31 @@ done:
     return st;
 }
 
+static sgc_status open_checkpoint(evaluation_job *j)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_ckpt_open(&j->ckpt, j->path, j->world->all));
+    SGC_TRY(sgc_fit_check(j->world, j->config, j->path, false));
+    j->step = sgc_ckpt_get_info(j->ckpt)->step;
+done:
+    return st;
+}
+
+static sgc_status load_weights(evaluation_job *j)
+{
+    sgc_status st;
+    bool again = true;
+    while ((st = sgc_ckpt_load(j->ckpt, j->engine, j->model, true, j->world->all)) != SGC_OK) {
+        if (!j->is_latest) goto done;
+        st = sgc_latest_retreat(j->world, j->config, st, j->step, j->path, &again);
+        if (!again) goto done;
+        sgc_ckpt_close(j->ckpt);
+        SGC_TRY(open_checkpoint(j));
+    }
+done:
+    return st;
+}
+
 sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
 {
     sgc_status st = SGC_OK;
@@ -100,18 +127,17 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     if (w->rank == 0) st = choose_local(&j);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_bcast_bytes(w->all, j.path, sizeof(j.path), 0));
+    SGC_TRY(sgc_bcast_bytes(w->all, &j.is_latest, sizeof(j.is_latest), 0));
     SGC_TRY(sgc_dataset_open(&j.data, w, c, false));
     st = sgc_fix_vocabulary(c, &j.data);
     SGC_AGREE(w->all);
-    SGC_TRY(sgc_ckpt_open(&j.ckpt, j.path, w->all));
-    SGC_TRY(sgc_fit_check(w, c, j.path, false));
-    j.step = sgc_ckpt_get_info(j.ckpt)->step;
+    SGC_TRY(open_checkpoint(&j));
     st = prepare_local(&j);
     SGC_AGREE(w->all);
     sgc_zero_spec spec = {.stage = (int)c->zero.stage, .prefetch_units = (int)c->zero.prefetch_units, .inference = true};
     SGC_TRY(sgc_zero_make(&j.engine, j.model, &j.device, w->all, &spec));
     j.evaluator.engine = j.engine;
-    SGC_TRY(sgc_ckpt_load(j.ckpt, j.engine, j.model, true, w->all));
+    SGC_TRY(load_weights(&j));
     SGC_TRY(sgc_log_flush(w->all));
     st = sgc_evaluator_run(&j.evaluator, &result);
     if (st != SGC_OK) sgc_abort_job(w, "evaluation");

@@ -1,8 +1,4 @@
 /* What happens between updates: a table of events, each with its condition. */
-#include "config.h"
-
-#include <math.h>
-
 #include "base/log.h"
 #include "train/json_impl.h"
 #include "train/run_impl.h"
@@ -29,7 +25,9 @@ static bool should_save(const sgc_run *r)
 {
     if (r->saved_step == r->state.step) return false;
     if (r->stop || r->control.n_save > 0) return true;
+    if (r->t->load_best_model_at_end && r->state.best_step == r->state.step) return true;
     if (r->t->save_strategy == SGC_STRATEGY_NO) return false;
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO && r->state.step < r->plan.n_steps) return r->state.step >= r->saving.next_step;
     return is_due(r->t->save_strategy, r->plan.save_every, r) || r->state.step >= r->plan.n_steps;
 }
 
@@ -58,7 +56,7 @@ static sgc_status log_window(sgc_run *r)
     double loss = r->state.window_loss_sum / (double)r->state.window_loss_n;
     /* As the Trainer, which steps the schedule before it logs: the rate of the update to come. */
     double rate = sgc_schedule_at(&r->schedule, r->state.step);
-    if (r->world->rank == 0) st = write_log_local(r, loss, rate, tokens / (now - r->window_start_s));
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_log_local(r, loss, rate, tokens / (now - r->window_start_s)));
     r->state.window_loss_sum = 0;
     r->state.window_loss_n = 0;
     r->window_start_s = now;
@@ -90,49 +88,29 @@ static sgc_status evaluate(sgc_run *r)
     double start_s = sgc_time_s();
     if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation");
     r->state.last_eval_loss = e.loss;
-    if (isfinite(e.loss) && !(r->state.best_metric <= e.loss)) {
+    r->evaluated_step = r->state.step;
+    if (sgc_best_is_better(r, e.loss, r->state.best_metric)) {
         r->state.best_metric = e.loss;
         r->state.best_step = r->state.step;
     }
     sgc_schedule_evaluated(&r->schedule, e.loss);
-    if (r->world->rank == 0) st = write_evaluation_local(r, &e);
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_evaluation_local(r, &e));
     r->window_start_s += sgc_time_s() - start_s; /* tokens_per_second is that of training */
     SGC_AGREE(r->world->all);
 done:
     return st;
 }
 
+/* What was asked for, is the best or the end, is not dropped. */
 static sgc_status save(sgc_run *r)
 {
-    sgc_status st = SGC_OK;
-    char path[SGC_PATH_MAX];
-    double start_s = sgc_time_s();
-    sgc_str text = {0};
     sgc_run_state *s = &r->state;
     s->plateau_rate = r->schedule.plateau.rate;
     s->plateau_best = r->schedule.plateau.best;
     s->plateau_n_bad = r->schedule.plateau.n_bad;
     s->plateau_has_best = r->schedule.plateau.has_best;
-    sgc_ckpt_info info = {.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->t->bf16, .global_batch = r->plan.global_batch,
-                          .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
-    snprintf(info.run_id, sizeof(info.run_id), "%s", r->run_id);
-    snprintf(info.dtype, sizeof(info.dtype), "float32");
-    snprintf(info.isa, sizeof(info.isa), "%s", sgc_device_isa());
-    snprintf(info.version, sizeof(info.version), "%s", PACKAGE_VERSION);
-    st = sgc_config_text(r->config, false, &text);
-    SGC_AGREE(r->world->all);
-    sgc_ckpt_job job = {.output_dir = r->t->output_dir, .group = r->world->all, .engine = r->engine, .model = r->model, .state = s, .info = &info,
-                        .config_text = text.text, .block_size = r->config->checkpoint.block_size};
-    SGC_TRY(sgc_ckpt_write(&job, path));
-    r->saved_step = s->step;
-    if (r->world->rank == 0) sgc_log_info("saved %s in %.2f s", path, sgc_time_s() - start_s);
-    if (r->world->rank == 0 && r->t->has_save_total_limit) st = sgc_ckpt_rotate(r->t->output_dir, r->run_id, r->t->save_total_limit, -1);
-    SGC_AGREE(r->world->all);
-    SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
-    r->window_start_s += sgc_time_s() - start_s;
-done:
-    sgc_str_free(&text);
-    return st;
+    bool is_best = r->t->load_best_model_at_end && s->best_step == s->step;
+    return sgc_saving_start(r, r->stop || r->control.n_save > 0 || is_best || s->step >= r->plan.n_steps);
 }
 
 /* In the Trainer's order. An event is collective: its condition is the same on every rank. */

@@ -109,7 +109,7 @@ static sgc_status update(sgc_run *r)
     }
     SGC_TRY(sgc_zero_finish_gradients(r->engine, &control->square));
     bool own_loss_is_bad = control->loss.n_nan + control->loss.n_pos_inf + control->loss.n_neg_inf > 0;
-    SGC_TRY(sgc_control_agree(control, r->world->all));
+    SGC_TRY(sgc_control_agree(control, r->world->all, sgc_saving_is_ready(&r->saving)));
 
     double loss = sgc_exact_value(&control->loss) / (double)r->plan.update_targets;
     double norm = sqrt(sgc_exact_value(&control->square)), limit = t->has_max_grad_norm ? t->max_grad_norm : 0;
@@ -151,6 +151,8 @@ static sgc_status train_updates(sgc_run *r)
     sgc_status st = SGC_OK;
     bool bar = r->t->has_disable_tqdm ? !r->t->disable_tqdm : sgc_log_get_level() <= SGC_LOG_WARNING;
     r->first_step = r->window_first_step = r->saved_step = r->state.step;
+    r->evaluated_step = -1;
+    r->saving.next_step = r->state.step + SGC_FIRST_AUTO_SAVE;
     sgc_progress_start(&r->progress, bar && r->world->rank == 0, r->plan.n_steps, r->state.step);
     sgc_profile_plan(&r->profile, r->t->profile, r->state.step, r->plan.n_steps);
     r->loop_start_s = r->window_start_s = sgc_time_s();
@@ -168,6 +170,7 @@ static sgc_status train_updates(sgc_run *r)
         if (r->state.step == r->first_step + 1) r->startup_s = sgc_time_since_start_s();
         note_stop(r);
         show_progress(r);
+        SGC_TRY(sgc_saving_poll(r));
         SGC_TRY(sgc_events_run(r));
         if (r->control.n_log > 0 || r->stop) SGC_TRY(sgc_log_flush(r->world->all));
     }
@@ -188,7 +191,10 @@ sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
     if (r.state.step >= r.plan.n_steps && w->rank == 0)
         sgc_log_info("nothing is left to do: update %lld of %lld is done (raise max_steps or num_train_epochs)", (long long)r.state.step,
                      (long long)r.plan.n_steps);
-    SGC_TRY(train_updates(&r));
+    st = train_updates(&r);
+    if (st == SGC_OK || st == SGC_ENONFINITE) SGC_KEEP(sgc_saving_end(&r)); /* what was begun is finished */
+    if (st != SGC_OK) goto done;
+    if (r.t->load_best_model_at_end && !r.stop) SGC_TRY(sgc_best_load(&r));
     *outcome = r.stop ? SGC_INTERRUPTED : SGC_COMPLETED;
     SGC_TRY(sgc_report_end(&r));
 done:

@@ -97,6 +97,12 @@ sgc_status sgc_report_start(sgc_run *r)
     sgc_log_info("  Activations                  %s (%s %s gradient_checkpointing)%s", sgc_format_bytes((double)r->train_arena_bytes, a),
                  sgc_format_bytes((double)r->other_arena_bytes, b), t->gradient_checkpointing ? "without" : "with",
                  r->arena_bytes > r->train_arena_bytes ? ", more for evaluation" : "");
+    if (r->saving.buffer)
+        sgc_log_info("  Checkpoints                  %d shard file%s, written in the background from copies of %s per rank",
+                     sgc_files_count(r->saving.files), sgc_files_count(r->saving.files) == 1 ? "" : "s", sgc_format_bytes((double)r->saving.buffer_bytes, a));
+    else
+        sgc_log_info("  Checkpoints                  %d shard file%s, written while training stands still", sgc_files_count(r->saving.files),
+                     sgc_files_count(r->saving.files) == 1 ? "" : "s");
     sgc_log_info("  Total train batch size       %s samples (%lld per rank x %d ranks x %lld accumulated)", grouped(p->update_samples, a),
                  (long long)p->micro_batch, r->world->size, (long long)p->accumulation);
     sgc_log_info("  Updates                      %s, of which %s are done; %s per epoch", grouped(p->n_steps, a), grouped(r->state.step, b),
@@ -223,7 +229,7 @@ sgc_status sgc_report_write(sgc_run *r, const char *outcome)
     sgc_status st = SGC_OK;
     spread least, most;
     SGC_TRY(measure(r, &least, &most));
-    if (r->world->rank == 0) st = write_local(r, outcome, &least, &most);
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_local(r, outcome, &least, &most));
     SGC_AGREE(r->world->all);
 done:
     return st;

@@ -11,6 +11,7 @@
 #include "train/plan_impl.h"
 #include "train/profile_impl.h"
 #include "train/progress_impl.h"
+#include "train/saving_impl.h"
 #include "train/threads_impl.h"
 #include "train/train.h"
 
@@ -19,6 +20,7 @@
 /* How the run begins; decided by rank 0, known to all. */
 typedef struct sgc_start {
     char path[SGC_PATH_MAX];  /* checkpoint to resume; "": a fresh start                              */
+    bool is_latest;           /* found by latest or auto: if it cannot be read, the next older one is used */
     bool sets_aside_all;      /* what output_dir holds belongs to another run                          */
     char old_id[SGC_ID_CHARS + 1]; /* of that run, "" if unknown                                       */
 } sgc_start;
@@ -51,8 +53,10 @@ typedef struct sgc_run {
     sgc_control control;      /* of the last update, agreed                                           */
     double last_grad_norm;
     bool stop;                /* a stop was agreed on                                                 */
+    int64_t evaluated_step;   /* of the last evaluation; -1: none                                      */
     bool epoch_ended;         /* the last update crossed the end of an epoch, or was the last of all   */
-    int64_t saved_step;       /* -1: not yet                                                          */
+    int64_t saved_step;       /* of the last save that was begun; -1: not yet                          */
+    sgc_saving saving;
 
     sgc_metrics metrics;      /* rank 0                                                               */
     sgc_progress progress;
@@ -72,13 +76,24 @@ void sgc_run_free(sgc_run *r);
 sgc_status sgc_start_decide(sgc_run *r);
 /* Collective: opens the checkpoint, refuses one that does not fit, keeps its global batch. */
 sgc_status sgc_start_open(sgc_run *r);
-/* Collective: initial or stored weights, states and counters. */
-sgc_status sgc_start_load(sgc_run *r);
+/**
+ * Initial or stored weights, states and counters. Collective.
+ * @param again  [out] the latest checkpoint is damaged and start.path names the next older one: make the run again from sgc_start_open on.
+ */
+sgc_status sgc_start_load(sgc_run *r, bool *again);
 /* Collective, when nothing else can fail: moves what belongs to other runs, or lies ahead, out of the way. */
 sgc_status sgc_start_settle(sgc_run *r);
 
 /* Collective: what is due after an update, in the order log, evaluate, save. */
 sgc_status sgc_events_run(sgc_run *r);
+
+/* Whether an evaluation is better than another (NaN: than none). */
+bool sgc_best_is_better(const sgc_run *r, double loss, double than);
+/* The link to the best, on rank 0: as it is found after checkpoints were set aside; when one was published; */
+sgc_status sgc_best_settle_local(sgc_run *r);
+sgc_status sgc_best_published_local(sgc_run *r, const char *path);
+/* and collective: load_best_model_at_end. */
+sgc_status sgc_best_load(sgc_run *r);
 
 /* Epochs done, with fraction. */
 double sgc_run_epoch(const sgc_run *r);

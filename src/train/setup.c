@@ -25,6 +25,8 @@ static sgc_status take_output_dir(sgc_run *r)
     if (!r->t->output_dir) return sgc_err(SGC_ECONFIG, "output_dir is not set: name the directory for checkpoints and results");
     if (r->world->rank == 0) st = take_output_dir_local(r);
     SGC_AGREE(r->world->all);
+    if (r->t->save_on_each_node && r->world->node_rank == 0) st = sgc_make_dirs(r->t->output_dir);
+    SGC_AGREE(r->world->all);
     /* Every rank may write shards there: better to know now than at the first save. */
     if (access(r->t->output_dir, W_OK | X_OK) != 0) st = sgc_err_errno(SGC_EIO, "output_dir %s cannot be written", r->t->output_dir);
     SGC_AGREE(r->world->all);
@@ -136,36 +138,8 @@ done:
     return st;
 }
 
-sgc_status sgc_run_setup(sgc_run *r)
+static void free_derived(sgc_run *r)
 {
-    sgc_status st = SGC_OK;
-    sgc_group *all = r->world->all;
-    SGC_TRY(take_output_dir(r));
-    SGC_TRY(sgc_start_decide(r));
-    SGC_TRY(sgc_dataset_open(&r->data, r->world, r->config, true));
-    st = sgc_fix_vocabulary(r->config, &r->data);
-    SGC_AGREE(all);
-    SGC_TRY(sgc_start_open(r));
-    st = derive_local(r);
-    SGC_AGREE(all);
-
-    sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
-                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
-                          .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
-    SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
-    r->evaluator.engine = r->engine;
-    SGC_TRY(sgc_start_load(r));
-    if (r->config->device.gemm_probe) SGC_TRY(sgc_probe_gemm(&r->device, all, &r->gemm_flops));
-    SGC_TRY(sgc_start_settle(r));
-done:
-    return st;
-}
-
-void sgc_run_free(sgc_run *r)
-{
-    sgc_trace_free();
-    sgc_progress_end(&r->progress);
-    sgc_metrics_close(&r->metrics);
     sgc_ckpt_close(r->ckpt);
     sgc_zero_free(r->engine);
     sgc_evaluator_free(&r->evaluator);
@@ -176,6 +150,69 @@ void sgc_run_free(sgc_run *r)
     free(r->step_s);
     if (r->has_device) sgc_device_close(&r->device);
     sgc_model_free(r->model);
+}
+
+static void forget_derived(sgc_run *r)
+{
+    free_derived(r);
+    r->ckpt = NULL;
+    r->engine = NULL;
+    r->evaluator = (sgc_evaluator){0};
+    r->graph = NULL;
+    r->arena = NULL;
+    r->tokens = NULL;
+    r->sample = NULL;
+    r->step_s = NULL;
+    r->has_device = false;
+    r->model = NULL;
+}
+
+/* From the checkpoint, if any, to an engine that holds the states. again: as of sgc_start_load. */
+static sgc_status make_states(sgc_run *r, bool *again)
+{
+    sgc_status st = SGC_OK;
+    sgc_group *all = r->world->all;
+    SGC_TRY(sgc_start_open(r));
+    st = derive_local(r);
+    SGC_AGREE(all);
+    sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
+                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
+                          .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
+    SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
+    r->evaluator.engine = r->engine;
+    SGC_TRY(sgc_start_load(r, again));
+done:
+    return st;
+}
+
+sgc_status sgc_run_setup(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    bool again = false;
+    SGC_TRY(take_output_dir(r));
+    SGC_TRY(sgc_start_decide(r));
+    SGC_TRY(sgc_dataset_open(&r->data, r->world, r->config, true));
+    st = sgc_fix_vocabulary(r->config, &r->data);
+    SGC_AGREE(r->world->all);
+    do { /* an older checkpoint may have another global batch, on which plan and engine depend */
+        if (again) forget_derived(r);
+        again = false;
+        SGC_TRY(make_states(r, &again));
+    } while (again);
+    SGC_TRY(sgc_saving_setup(r));
+    if (r->config->device.gemm_probe) SGC_TRY(sgc_probe_gemm(&r->device, r->world->all, &r->gemm_flops));
+    SGC_TRY(sgc_start_settle(r));
+done:
+    return st;
+}
+
+void sgc_run_free(sgc_run *r)
+{
+    sgc_trace_free();
+    sgc_progress_end(&r->progress);
+    sgc_metrics_close(&r->metrics);
+    sgc_saving_free(&r->saving); /* its thread reads the model */
+    free_derived(r);
     sgc_dataset_close(&r->data);
     if (r->has_lock) sgc_lock_release();
 }

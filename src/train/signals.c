@@ -5,7 +5,7 @@
 
 #include "base/util.h"
 
-static const int handled[] = {SIGUSR1, SIGTERM, SIGINT, SIGUSR2};
+static const int handled[] = {SIGUSR1, SIGTERM, SIGINT, SIGUSR2, SIGXFSZ};
 enum { N_HANDLED = sizeof(handled) / sizeof(handled[0]) };
 
 static struct sigaction before[N_HANDLED];
@@ -26,7 +26,7 @@ void sgc_signals_install(void)
 {
     stop_signal = save_wanted = n_interrupts = 0;
     for (int i = 0; i < N_HANDLED; i++) {
-        struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+        struct sigaction action = {.sa_handler = handled[i] == SIGXFSZ ? SIG_IGN : on_signal, .sa_flags = SA_RESTART};
         sigemptyset(&action.sa_mask);
         sigaction(handled[i], &action, &before[i]);
     }

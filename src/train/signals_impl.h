@@ -2,7 +2,7 @@
 #ifndef SGC_TRAIN_SIGNALS_IMPL_H
 #define SGC_TRAIN_SIGNALS_IMPL_H
 
-/* SIGUSR1, SIGTERM, SIGINT: stop after the current update and save. SIGUSR2: save and go on. A second SIGINT ends the process at once. */
+/* SIGXFSZ is ignored, so that a file that grows too large is an error of the write. SIGUSR1, SIGTERM, SIGINT: stop after the current update and save. SIGUSR2: save and go on. A second SIGINT ends the process at once. */
 void sgc_signals_install(void);
 void sgc_signals_restore(void); /* what was there before */
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "train/fit_impl.h"
 #include "train/run_impl.h"
+#include "train/setup_impl.h"
 
 static bool is_word(const char *text, const char *word) { return text && strcmp(text, word) == 0; }
 
@@ -38,7 +39,7 @@ static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_presen
     return st;
 }
 
-static sgc_status decide_local(sgc_start *s, const sgc_training_options *t)
+static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool strict)
 {
     sgc_status st = SGC_OK;
     const char *how = t->resume_from_checkpoint;
@@ -46,7 +47,8 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t)
     int n_present;
     SGC_TRY(look_local(s, t->output_dir, &n_present));
     if (latest || automatic) {
-        SGC_TRY(sgc_ckpt_latest(t->output_dir, s->path));
+        SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, s->path));
+        s->is_latest = true;
         if (latest && !s->path[0])
             return sgc_err(SGC_ECKPT, "resume_from_checkpoint is %s, but there is no complete checkpoint in %s: name a checkpoint, or write auto to "
                            "start afresh when there is none", how, t->output_dir);
@@ -92,10 +94,42 @@ done:
     return st;
 }
 
+/* The newest checkpoint of output_dir, by which node-local ones are measured. */
+typedef struct newest { int64_t step; char run_id[SGC_ID_CHARS + 1]; } newest;
+
+static sgc_status find_newest_local(const char *output_dir, newest *found)
+{
+    sgc_ckpt_entry *entries = NULL;
+    int n = 0;
+    sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
+    for (int i = 0; st == SGC_OK && i < n; i++) {
+        if (entries[i].status != SGC_CKPT_COMPLETE) continue;
+        found->step = entries[i].step;
+        memcpy(found->run_id, entries[i].info.run_id, sizeof(found->run_id));
+    }
+    free(entries);
+    return st;
+}
+
+static sgc_status recover_from_nodes(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    newest found = {.step = -1};
+    const char *how = r->t->resume_from_checkpoint;
+    if (!r->config->checkpoint.local_dir || !(is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"))) return SGC_OK;
+    if (r->world->rank == 0) st = find_newest_local(r->t->output_dir, &found);
+    SGC_AGREE(r->world->all);
+    SGC_TRY(sgc_bcast_bytes(r->world->all, &found, sizeof(found), 0));
+    SGC_TRY(sgc_ckpt_recover(r->world, r->config->checkpoint.local_dir, r->t->output_dir, found.run_id, found.step));
+done:
+    return st;
+}
+
 sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    if (r->world->rank == 0) st = decide_local(&r->start, r->t);
+    SGC_TRY(recover_from_nodes(r));
+    if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
 done:
@@ -107,6 +141,9 @@ sgc_status sgc_start_open(sgc_run *r)
     sgc_status st = SGC_OK;
     if (r->start.path[0]) {
         SGC_TRY(sgc_ckpt_open(&r->ckpt, r->start.path, r->world->all));
+        if (sgc_ckpt_is_weights_only(r->ckpt)) /* the same on every rank */
+            return sgc_err(SGC_ECKPT, "%s holds weights only, without the states of the optimizer, and cannot be resumed; start a new run from it "
+                           "with --model.init_from %s", r->start.path, r->start.path);
         SGC_TRY(sgc_fit_check(r->world, r->config, r->start.path, true));
         st = keep_global_batch(r, sgc_ckpt_get_info(r->ckpt));
         SGC_AGREE(r->world->all);
@@ -147,13 +184,17 @@ static void restore_counters(sgc_run *r)
         sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
 }
 
-sgc_status sgc_start_load(sgc_run *r)
+sgc_status sgc_start_load(sgc_run *r, bool *again)
 {
     sgc_status st = SGC_OK;
     sgc_group *all = r->world->all;
     const char *from = r->config->model.init_from;
+    *again = false;
     if (r->ckpt) {
-        SGC_TRY(sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all));
+        st = sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all);
+        if (st != SGC_OK && r->start.is_latest)
+            return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, r->start.path, again);
+        if (st != SGC_OK) return st;
         restore_counters(r);
     } else {
         fresh_state(&r->state);
@@ -179,6 +220,7 @@ static sgc_status settle_local(sgc_run *r)
     sgc_status st = SGC_OK;
     const char *dir = r->t->output_dir;
     SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step));
+    SGC_TRY(sgc_best_settle_local(r));
     if (r->start.sets_aside_all)
         SGC_TRY(sgc_metrics_set_aside(dir, r->start.old_id[0] ? r->start.old_id : r->run_id));
     else
@@ -188,8 +230,23 @@ done:
     return st;
 }
 
+/* A node with an output_dir of its own. */
+static sgc_status settle_node(sgc_run *r, int64_t after)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_ckpt_set_aside(r->t->output_dir, after));
+    SGC_TRY(sgc_best_settle_local(r));
+done:
+    return st;
+}
+
 sgc_status sgc_start_settle(sgc_run *r)
 {
-    sgc_status st = r->world->rank == 0 ? settle_local(r) : SGC_OK;
+    sgc_status st = SGC_OK;
+    int64_t after = r->start.sets_aside_all ? -1 : r->state.step;
+    const char *local_dir = r->config->checkpoint.local_dir;
+    if (r->world->rank == 0) st = settle_local(r);
+    else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
+    if (st == SGC_OK && r->world->node_rank == 0 && local_dir) st = sgc_ckpt_set_aside(local_dir, after);
     return sgc_agree(r->world->all, st);
 }

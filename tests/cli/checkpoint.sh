@@ -75,8 +75,8 @@ check "what is whole goes on" train other 2 --max_steps 8 --resume_from_checkpoi
 
 # ckpt ls
 "$STAGECOACH" ckpt ls "$work/run" >"$work/list"
-check "ckpt ls lists by step" is "$(awk 'NR > 1 { print $1, $5, $6, $7, $9 }' "$work/list" | paste -sd,)" "2 3 3 float32 complete,4 3 3 float32 complete"
-check "... under titles" grep -qE '^ *step +date +size +ranks +stage +dtype +loss +state$' "$work/list"
+check "ckpt ls lists by step" is "$(awk 'NR > 1 { print $1, $5, $6, $7, $10 }' "$work/list" | paste -sd,)" "2 3 3 float32 complete,4 3 3 float32 complete"
+check "... under titles" grep -qE '^ *step +date +size +ranks +stage +dtype +loss +eval_loss +state$' "$work/list"
 rm -rf "$work/marred" && cp -r "$work/run" "$work/marred" && rm "$work/marred/checkpoint-4/shards/shard-00002-of-00003.h5"
 check "ckpt ls says what is damaged" grep -qE '^ *4 .*damaged: .*shard-00002-of-00003.h5' <("$STAGECOACH" ckpt ls "$work/marred")
 check "latest passes over it" grep -q 'checkpoint-4 is passed over' <(resume latest --output_dir "$work/marred" 2>&1)
@@ -87,7 +87,6 @@ refuses "auto names no way that leads nowhere" 2 'holds 2 checkpoints, none of t
     "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/ruined" --resume_from_checkpoint auto --log_level error
 refuses "ckpt ls of nothing" 1 "cannot list $work/nowhere: No such file" "$STAGECOACH" ckpt ls "$work/nowhere"
 refuses "ckpt ls without a directory" 2 "write: stagecoach ckpt ls RUN" "$STAGECOACH" ckpt ls
-refuses "ckpt has no other command" 2 "ckpt has one command, ls" "$STAGECOACH" ckpt rm "$work/run"
 
 # one job at a time
 printf 'job 4711\nrestart 0\nhost %s\npid %d\nstart 0\n' "$(hostname -s)" $$ >"$work/run/run.lock"
@@ -109,12 +108,12 @@ fails_on_rank_1() {
     check "$name: no partial checkpoint is left" is "$(left poor | sed 's/ run.json//')" "$(echo "$before" | sed 's/ run.json//')"
     check "$name: the others can be read" is "$("$STAGECOACH" ckpt ls "$work/poor" | grep -c complete)" 3
 }
-fails_on_rank_1 "a disk that is full for one rank" 1 "error: rank 1 on .*: cannot write .*shard-00001-of-00003.h5 .*File too large" \
+fails_on_rank_1 "a disk that is full for one rank" 1 "error: .*rank 1 on .*: cannot write .*shard-00001-of-00003.h5 .*File too large" \
     bash -c 'trap "" XFSZ; ulimit -f 40; exec "$@"' limited
 # shellcheck disable=SC2016
 read_only=(unshare -m bash -c 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"' "$work")
 if "${read_only[@]}" bash -c "! touch '$work/x'" 2>/dev/null; then
-    fails_on_rank_1 "a file system that one rank cannot write to" 1 "error: rank 1 on .*: .*poor.* Read-only file system" "${read_only[@]}"
+    fails_on_rank_1 "a file system that one rank cannot write to" 1 "error: .*rank 1 on .*: .*poor.* Read-only file system" "${read_only[@]}"
 else
     skip "a file system that one rank cannot write to" "no right to mount"
 fi

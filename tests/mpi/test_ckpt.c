@@ -423,8 +423,55 @@ START_TEST(an_engine_of_any_stage_loads_what_another_saved)
 }
 END_TEST
 
+/* Copied, then changed at once: what is saved is what was copied, in as many files as asked for. */
+START_TEST(what_changes_after_the_copy_is_not_saved)
+{
+    for (int writers = 0; writers <= 2; writers++) {
+        fixture f;
+        sgc_device device;
+        sgc_zero *engine;
+        sgc_ckpt_files *files;
+        sgc_save *s;
+        sgc_ckpt *c;
+        int64_t index_bytes = 0;
+        bool same = true;
+        set_up(&f, true);
+        mpi_assert(sgc_device_open(&device, "ref32", false) == SGC_OK);
+        mpi_assert(sgc_zero_make(&engine, f.model, &device, ALL, &(sgc_zero_spec){.stage = 2, .n_micro = 1}) == SGC_OK);
+        mpi_assert(sgc_files_make(&files, &world, writers) == SGC_OK);
+        mpi_assert(sgc_files_count(files) == (writers == 0 || writers > world.size ? world.size : writers));
+        for (int k = 0; k < f.n_parts; k++)
+            memcpy(sgc_zero_shard(engine, f.parts[k].unit->index, f.parts[k].slot), f.parts[k].values, (size_t)f.parts[k].flat.n_shard * sizeof(float));
+        void *buffer = malloc(sgc_save_buffer_bytes(engine, f.model));
+        sgc_ckpt_job job = {.output_dir = f.directory, .group = ALL, .engine = engine, .model = f.model, .state = &f.state, .info = &f.info,
+                            .config_text = config_text, .block_size = BLOCK, .files = files, .index_bytes = &index_bytes};
+        for (int turn = 0; turn < 2; turn++) { /* the second knows the size of the index */
+            f.state.step = STEP + turn;
+            mpi_assert(sgc_ckpt_begin(&s, &job, buffer) == SGC_OK);
+            for (int k = 0; k < f.n_parts; k++) sgc_zero_shard(engine, f.parts[k].unit->index, f.parts[k].slot)[0] += 1;
+            mpi_assert(sgc_save_finish(s) == SGC_OK && sgc_save_is_over(s));
+            strcpy(f.path, sgc_save_path(s));
+            sgc_save_free(s);
+            mpi_assert(!IS_ROOT || index_bytes > 0);
+            if (turn > 0) break;
+            mpi_assert(!IS_ROOT || shows_all(&f, f.path));
+            mpi_assert(sgc_ckpt_open(&c, f.path, ALL) == SGC_OK);
+            mpi_assert(read_all(c, f.model, world.size + 1, &same) == SGC_OK);
+            mpi_assert(same && sgc_ckpt_get_state(c)->step == STEP);
+            sgc_ckpt_close(c);
+        }
+        sgc_files_free(files);
+        free(buffer);
+        sgc_zero_free(engine);
+        sgc_device_close(&device);
+        tear_down(&f);
+    }
+}
+END_TEST
+
 MPI_UNIT_MAIN("ckpt", any_number_of_ranks_reads_what_was_saved, state_and_attributes_come_back_unchanged,
               hdf5_shows_every_tensor_whole_also_after_a_move, a_flipped_bit_is_found_in_whatever_file,
               a_missing_a_short_and_a_foreign_file_are_refused_by_name, a_checkpoint_of_another_model_is_refused,
               a_write_that_fails_on_one_rank_fails_on_all_and_leaves_nothing, a_directory_that_cannot_be_written_is_named_on_all_ranks,
-              saving_a_step_again_keeps_the_former_checkpoint_aside, an_engine_of_any_stage_loads_what_another_saved)
+              saving_a_step_again_keeps_the_former_checkpoint_aside, an_engine_of_any_stage_loads_what_another_saved,
+              what_changes_after_the_copy_is_not_saved)

@@ -369,9 +369,62 @@ START_TEST(an_error_of_mpi_is_returned_with_its_text)
 }
 END_TEST
 
+START_TEST(bytes_go_around_a_ring)
+{
+    int64_t before = sgc_comm_piece;
+    sgc_comm_piece = 2; /* 8 bytes at a time */
+    for (int n = 0; n <= 33; n += 11) {
+        unsigned char sent[33], received[33] = {0};
+        bool right = true;
+        for (int i = 0; i < n; i++) sent[i] = (unsigned char)(world.rank * 40 + i);
+        int next = (world.rank + 1) % world.size, previous = (world.rank + world.size - 1) % world.size;
+        mpi_assert(sgc_exchange_bytes(world.all, sent, next, received, previous, n) == SGC_OK);
+        for (int i = 0; i < n; i++) right = right && received[i] == (unsigned char)(previous * 40 + i);
+        mpi_assert(right);
+    }
+    sgc_comm_piece = before;
+}
+END_TEST
+
+START_TEST(the_exclusive_or_of_all_but_one_and_that_of_all_give_the_one)
+{
+    int64_t before = sgc_comm_piece;
+    sgc_comm_piece = 2;
+    for (int root = 0; root < world.size; root++) {
+        unsigned char all[21], others[21];
+        bool right = true;
+        for (int i = 0; i < 21; i++) {
+            all[i] = (unsigned char)(world.rank * 77 + i * 13 + 5);
+            others[i] = world.rank == root ? 0 : all[i];
+        }
+        mpi_assert(sgc_xor_bytes(world.all, all, 21, root) == SGC_OK && sgc_xor_bytes(world.all, others, 21, root) == SGC_OK);
+        for (int i = 0; i < 21 && world.rank == root; i++) right = right && (all[i] ^ others[i]) == (unsigned char)(root * 77 + i * 13 + 5);
+        mpi_assert(right);
+    }
+    sgc_comm_piece = before;
+}
+END_TEST
+
+START_TEST(consecutive_ranks_count_as_a_node_when_asked)
+{
+    sgc_world w = world;
+    w.node = w.across = NULL; /* those of the world stay */
+    mpi_assert(sgc_world_set_nodes(&w, 2) == SGC_OK);
+    mpi_assert(w.node_index == w.rank / 2 && w.node_rank == w.rank % 2 && w.n_nodes == (w.size + 1) / 2);
+    mpi_assert(w.node_size == (w.rank / 2 * 2 + 1 < w.size ? 2 : 1));
+    mpi_assert(sgc_group_rank(w.across) == w.node_index || w.node_rank > 0);
+    sgc_group_free(w.node);
+    sgc_group_free(w.across);
+    w = world;
+    mpi_assert(sgc_world_set_nodes(&w, 0) == SGC_OK);
+    mpi_assert(w.node == world.node && w.n_nodes == world.n_nodes);
+}
+END_TEST
+
 MPI_UNIT_MAIN("comm", groups_number_every_rank, all_gather_brings_every_shard, reduce_scatter_adds_in_the_order_of_the_tree,
               all_reduce_gives_the_bits_of_reduce_scatter_and_all_gather, broadcast_reaches_all_from_any_root, long_buffers_go_in_pieces,
               collectives_in_flight_together_do_not_mix, elements_sent_are_counted_as_the_null_backend_counts_them,
               the_broadcast_tree_reaches_every_rank_once_at_any_size, tree_sum_pairs_neighbours_first_for_any_number_of_sources,
               control_sums_extremes_and_exact_sums, bytes_of_different_sizes_are_gathered_on_any_root, a_null_group_acts_as_one_rank_for_control,
-              an_error_of_mpi_is_returned_with_its_text)
+              an_error_of_mpi_is_returned_with_its_text, bytes_go_around_a_ring,
+              the_exclusive_or_of_all_but_one_and_that_of_all_give_the_one, consecutive_ranks_count_as_a_node_when_asked)

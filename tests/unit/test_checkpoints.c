@@ -73,7 +73,7 @@ static void expect(const fixture *f, const char *wanted)
 static void expect_latest(const fixture *f, const char *wanted)
 {
     char path[SGC_PATH_MAX];
-    ck_assert_int_eq(sgc_ckpt_latest(f->directory, path), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_latest(f->directory, INT64_MAX, false, path), SGC_OK);
     const char *name = strrchr(path, '/');
     ck_assert_str_eq(name ? name + 1 : path, wanted);
 }
@@ -112,7 +112,7 @@ START_TEST(a_directory_that_is_not_there_has_no_latest_and_no_list)
     char path[SGC_PATH_MAX];
     sgc_ckpt_entry *entries;
     int n;
-    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", path), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", INT64_MAX, false, path), SGC_OK);
     ck_assert_str_eq(path, "");
     ck_assert_int_eq(sgc_ckpt_set_aside("/nonexistent", -1), SGC_OK);
     ck_assert_int_eq(sgc_ckpt_list("/nonexistent", &entries, &n), SGC_EDATA);
@@ -121,6 +121,11 @@ START_TEST(a_directory_that_is_not_there_has_no_latest_and_no_list)
 }
 END_TEST
 
+static void rotate(const fixture *f, int64_t limit, const char *best)
+{
+    ck_assert_int_eq(sgc_ckpt_rotate(f->directory, run_a, &(sgc_retention){.limit = limit, .best = best}), SGC_OK);
+}
+
 START_TEST(rotation_deletes_the_oldest_of_its_own_run_only)
 {
     fixture f;
@@ -128,14 +133,97 @@ START_TEST(rotation_deletes_the_oldest_of_its_own_run_only)
     for (int step = 1; step <= 3; step++) save(&f, step, run_b);
     for (int step = 4; step <= 7; step++) save(&f, step, run_a);
     shell(&f, "rm checkpoint-5/config.cfg");
-    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 3, -1), SGC_OK);
+    rotate(&f, 3, NULL);
     expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 damaged, 6 complete, 7 complete");
-    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 2, 4), SGC_OK);
+    rotate(&f, 2, "checkpoint-4");
     expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 damaged, 7 complete");
-    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 1, 4), SGC_OK);
+    rotate(&f, 1, "checkpoint-4");
     expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 damaged, 7 complete");
-    ck_assert_int_eq(sgc_ckpt_rotate(f.directory, run_a, 1, -1), SGC_OK);
+    rotate(&f, 1, NULL);
     expect(&f, "1 complete, 2 complete, 3 complete, 5 damaged, 7 complete");
+    tear_down(&f);
+}
+END_TEST
+
+/* "0110" for steps 10, 20, 30, 40 */
+static void expect_surplus(const fixture *f, const sgc_retention *rules, const char *wanted)
+{
+    sgc_ckpt_entry *entries;
+    int n;
+    bool surplus[8];
+    char found[8] = "";
+    ck_assert_int_eq(sgc_ckpt_list(f->directory, &entries, &n), SGC_OK);
+    sgc_retention_choose(rules, run_a, entries, n, surplus);
+    for (int i = 0; i < n; i++) strcat(found, surplus[i] ? "1" : "0");
+    ck_assert_str_eq(found, wanted);
+    free(entries);
+}
+
+START_TEST(the_best_the_last_and_milestones_are_no_surplus)
+{
+    fixture f;
+    set_up(&f);
+    for (int step = 10; step <= 40; step += 10) save(&f, step, run_a);
+    expect_surplus(&f, &(sgc_retention){.limit = -1}, "0000");
+    expect_surplus(&f, &(sgc_retention){.limit = 5}, "0000");
+    expect_surplus(&f, &(sgc_retention){.limit = 3}, "1000");
+    expect_surplus(&f, &(sgc_retention){.limit = 1}, "1110");
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .best = "checkpoint-20"}, "1010"); /* as the Trainer: two stay then */
+    expect_surplus(&f, &(sgc_retention){.limit = 2, .best = "checkpoint-10"}, "0110");
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .keep_every = 20}, "1000"); /* 30 is the one that counts */
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .keep_every = 30}, "1100");
+    expect_surplus(&f, &(sgc_retention){.limit = 1, .best = "checkpoint-40"}, "1110");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial)
+{
+    fixture f;
+    set_up(&f);
+    save(&f, 1, run_a);
+    save(&f, 2, run_a);
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, "checkpoint-1"), SGC_OK);
+    expect(&f, "2 complete");
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, "checkpoint-1"), SGC_EIO);
+    sgc_err_clear();
+    shell(&f, "mkdir -p .checkpoint-3.tmp-0123456789abcdef/shards && cp -r checkpoint-2 checkpoint-2.old-0123456789abcdef");
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, ".checkpoint-3.tmp-0123456789abcdef"), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, "checkpoint-2.old-0123456789abcdef"), SGC_OK);
+    shell(&f, "test \"$(ls -A)\" = checkpoint-2");
+    tear_down(&f);
+}
+END_TEST
+
+static void expect_best(const fixture *f, const char *wanted)
+{
+    char name[SGC_NAME_MAX];
+    ck_assert_int_eq(sgc_ckpt_best(f->directory, name), SGC_OK);
+    ck_assert_str_eq(name, wanted);
+}
+
+START_TEST(the_link_to_the_best_moves_along_and_never_leads_nowhere)
+{
+    fixture f;
+    set_up(&f);
+    ck_assert_int_eq(sgc_ckpt_repair_best(f.directory, 4), SGC_OK);
+    expect_best(&f, "");
+    for (int step = 1; step <= 4; step++) save(&f, step, run_a);
+    ck_assert_int_eq(sgc_ckpt_set_best(f.directory, "checkpoint-1"), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_best(f.directory, "checkpoint-3"), SGC_OK);
+    expect_best(&f, "checkpoint-3");
+    shell(&f, "mkdir moved && mv best checkpoint-3 moved && cd / && test -f $OLDPWD/moved/best/manifest && cd $OLDPWD && mv moved/* . && rmdir moved");
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 2), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_repair_best(f.directory, 2), SGC_OK);
+    expect_best(&f, "checkpoint-2");
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 0), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_repair_best(f.directory, 2), SGC_OK);
+    expect_best(&f, "");
+    shell(&f, "mkdir best");
+    expect_best(&f, "");
+    ck_assert_int_eq(sgc_ckpt_set_best(f.directory, "checkpoint-2"), SGC_EIO);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "is not a link"));
+    sgc_err_clear();
     tear_down(&f);
 }
 END_TEST
@@ -245,6 +333,7 @@ START_TEST(a_lock_is_stale_only_when_its_holder_is_surely_dead)
 END_TEST
 
 UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, a_directory_that_is_not_there_has_no_latest_and_no_list,
-          rotation_deletes_the_oldest_of_its_own_run_only, later_checkpoints_are_set_aside_and_leftovers_swept,
+          rotation_deletes_the_oldest_of_its_own_run_only, the_best_the_last_and_milestones_are_no_surplus,
+          a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial, the_link_to_the_best_moves_along_and_never_leads_nowhere, later_checkpoints_are_set_aside_and_leftovers_swept,
           a_second_job_is_refused_by_name_until_the_first_ends, the_lock_of_a_killed_job_is_taken_over,
           a_lock_is_stale_only_when_its_holder_is_surely_dead)

@@ -270,7 +270,7 @@ START_TEST(help_and_manual_name_every_option)
         free(text);
     }
     char *training = printed("training", false);
-    ck_assert_ptr_nonnull(strstr(training, "--save_total_limit             int    none     1 .. 2147483647    checkpoints\n"));
+    ck_assert_ptr_nonnull(strstr(training, "--save_total_limit             int    none       1 .. 2147483647    checkpoints\n"));
     for (const char *line = training; *line != '\0'; line += strcspn(line, "\n") + 1) {
         ck_assert_uint_le(strcspn(line, "\n"), 100);
         ck_assert_msg(line[strcspn(line, "\n")] == '\n' && (line[0] == '\n' || line[strcspn(line, "\n") - 1] != ' '), "%s", line);

@@ -181,6 +181,74 @@ START_TEST(files_that_cannot_be_had_are_named)
 }
 END_TEST
 
+/* What a sketch and the data make together is the file that HDF5 would have written. */
+START_TEST(a_sketch_with_its_data_is_an_ordinary_file)
+{
+    make_directory();
+    const char *path = in_directory("sketched.h5");
+    enum { N = 3000, N_SETS = 40 };
+    static float data[N_SETS][N], back[N];
+    char name[32];
+    int64_t offset[N_SETS], n_bytes, end = 0;
+    sgc_h5_sketch sketch;
+    sgc_h5 *f;
+    hid_t file;
+    ck_assert_int_eq(sgc_h5_create_sketch(&f, "sketched.h5"), SGC_OK);
+    for (int k = 0; k < N_SETS; k++) {
+        for (int i = 0; i < N; i++) data[k][i] = (float)(k * N + i);
+        snprintf(name, sizeof(name), "/group-%d/set-%d", k % 7, k);
+        ck_assert_int_eq(sgc_h5_write(sgc_h5_id(f), name, H5T_NATIVE_FLOAT, 1, (hsize_t[]){N}, NULL), SGC_OK);
+        ck_assert_int_eq(sgc_h5_offset(sgc_h5_id(f), name, &offset[k], &n_bytes), SGC_OK);
+        ck_assert_int_eq(n_bytes, sizeof(data[k]));
+    }
+    ck_assert_int_eq(sgc_h5_attr_text(sgc_h5_id(f), "text", "kept"), SGC_OK);
+    ck_assert_int_eq(sgc_h5_write(sgc_h5_id(f), "/small", H5T_NATIVE_FLOAT, 0, NULL, &data[1][1]), SGC_OK);
+    ck_assert_int_eq(sgc_h5_close_sketch(&f, &sketch), SGC_OK);
+    ck_assert(f == NULL && !sgc_path_exists("sketched.h5"));
+
+    FILE *out = fopen(path, "wb");
+    ck_assert_ptr_nonnull(out);
+    for (int i = 0; i < sketch.n_pieces; i++) {
+        const sgc_h5_piece *p = &sketch.pieces[i];
+        ck_assert_int_gt(p->offset, end - (i == 0)); /* in order, and they do not touch */
+        end = p->offset + p->n_bytes;
+        for (int k = 0; k < N_SETS; k++) ck_assert(end <= offset[k] || p->offset >= offset[k] + (int64_t)sizeof(data[k]));
+        ck_assert(fseek(out, (long)p->offset, SEEK_SET) == 0 && fwrite(p->bytes, (size_t)p->n_bytes, 1, out) == 1);
+    }
+    for (int k = 0; k < N_SETS; k++) ck_assert(fseek(out, (long)offset[k], SEEK_SET) == 0 && fwrite(data[k], sizeof(data[k]), 1, out) == 1);
+    ck_assert_int_eq(fclose(out), 0);
+    ck_assert_int_eq(truncate(path, (off_t)sketch.n_bytes), 0);
+    sgc_h5_sketch_free(&sketch);
+
+    ck_assert_int_eq(sgc_h5_open(&file, path), SGC_OK);
+    for (int k = 0; k < N_SETS; k++) {
+        snprintf(name, sizeof(name), "/group-%d/set-%d", k % 7, k);
+        hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
+        ck_assert(H5Dread(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, back) >= 0 && memcmp(back, data[k], sizeof(back)) == 0);
+        H5Dclose(set);
+    }
+    char text[8];
+    ck_assert_int_eq(sgc_h5_get_text(file, "text", text, sizeof(text)), SGC_OK);
+    ck_assert_str_eq(text, "kept");
+    hid_t small = H5Dopen2(file, "/small", H5P_DEFAULT);
+    ck_assert(H5Dread(small, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, back) >= 0 && back[0] == data[1][1]);
+    H5Dclose(small);
+    H5Fclose(file);
+    remove_directory();
+}
+END_TEST
+
+START_TEST(a_sketch_can_be_given_up)
+{
+    sgc_h5 *f;
+    ck_assert_int_eq(sgc_h5_create_sketch(&f, "nothing.h5"), SGC_OK);
+    ck_assert_int_eq(sgc_h5_write(sgc_h5_id(f), "/a", H5T_NATIVE_FLOAT, 1, (hsize_t[]){10}, NULL), SGC_OK);
+    ck_assert_int_eq(sgc_h5_close(&f), SGC_OK);
+    ck_assert(f == NULL && !sgc_path_exists("nothing.h5"));
+}
+END_TEST
+
 UNIT_MAIN("h5", written_data_and_attributes_are_read_back, attributes_of_another_type_or_size_are_refused,
           an_image_in_memory_reads_like_its_file, a_full_file_system_is_reported_by_the_close_whenever_it_fills_up,
-          files_that_cannot_be_had_are_named)
+          files_that_cannot_be_had_are_named,
+          a_sketch_with_its_data_is_an_ordinary_file, a_sketch_can_be_given_up)

@@ -8,36 +8,48 @@
 enum { WORLD = 2, BLOCK = 100 };
 static const char id[] = "00f1e2d3c4b5a697";
 
-static void write_file(const char *directory, int file, size_t n_bytes)
+static void put_datasets(sgc_str *text)
 {
-    char name[64], path[SGC_PATH_MAX];
-    sgc_manifest_path(name, file, WORLD);
-    ck_assert_int_eq(sgc_path_join(path, directory, name), SGC_OK);
-    FILE *f = fopen(path, "wb");
-    ck_assert_ptr_nonnull(f);
-    for (size_t i = 0; i < n_bytes; i++) fputc((int)(i * 7 + (size_t)file), f);
-    ck_assert_int_eq(fclose(f), 0);
+    sgc_manifest_put_data(text, 0, 25, SGC_SLOT_MODEL, "embedding");
+    sgc_manifest_put_data(text, 100, 25, SGC_SLOT_EXP_AVG, "h.0");
+    sgc_manifest_put_data(text, 200, 25, SGC_SLOT_EXP_AVG_SQ, "h.0");
+}
+
+/* A file of n_bytes that are its own. */
+static void put_file(sgc_str *text, int file, int n_shard_files, size_t n_bytes)
+{
+    char bytes[512];
+    for (size_t i = 0; i < n_bytes; i++) bytes[i] = (char)(i * 7 + (size_t)file);
+    sgc_manifest_put_bytes(text, file, n_shard_files, bytes, n_bytes, BLOCK);
 }
 
 /* Of four files, of which config.cfg is empty and shard 0 ends with a whole block. */
 static void make_manifest(sgc_str *text)
 {
     static const size_t n_bytes[] = {250, 0, 300, 301};
-    char directory[] = "/tmp/stagecoach-manifest.XXXXXX", shards[SGC_PATH_MAX];
-    ck_assert_ptr_nonnull(mkdtemp(directory));
-    ck_assert_int_eq(sgc_path_join(shards, directory, "shards"), SGC_OK);
-    ck_assert_int_eq(sgc_make_dirs(shards), SGC_OK);
-    sgc_manifest_put_head(text, id, 12345678901, WORLD, BLOCK);
+    sgc_manifest_put_head(text, id, 12345678901, WORLD, WORLD, BLOCK);
     for (int file = 0; file < SGC_FILE_SHARDS + WORLD; file++) {
-        write_file(directory, file, n_bytes[file]);
-        ck_assert_int_eq(sgc_manifest_put_file(text, directory, file, WORLD, BLOCK), SGC_OK);
-        if (file < SGC_FILE_SHARDS) continue;
-        sgc_manifest_put_data(text, 0, 25, SGC_SLOT_MODEL, "embedding");
-        sgc_manifest_put_data(text, 100, 25, SGC_SLOT_EXP_AVG, "h.0");
-        sgc_manifest_put_data(text, 200, 25, SGC_SLOT_EXP_AVG_SQ, "h.0");
+        put_file(text, file, WORLD, n_bytes[file]);
+        if (file >= SGC_FILE_SHARDS) put_datasets(text);
     }
     sgc_manifest_put_end(text);
-    ck_assert_int_eq(sgc_remove_tree(directory), SGC_OK);
+}
+
+/* Of three shards in two files: 0 and 2 share the first. */
+static void make_shared(sgc_str *text)
+{
+    sgc_manifest_put_head(text, id, 7, 3, 2, BLOCK);
+    put_file(text, SGC_FILE_INDEX, 2, 250);
+    put_file(text, SGC_FILE_CONFIG, 2, 10);
+    put_file(text, SGC_FILE_SHARDS, 2, 500);
+    for (int shard = 0; shard <= 2; shard += 2) {
+        sgc_manifest_put_shard(text, shard);
+        put_datasets(text);
+    }
+    put_file(text, SGC_FILE_SHARDS + 1, 2, 300);
+    sgc_manifest_put_shard(text, 1);
+    put_datasets(text);
+    sgc_manifest_put_end(text);
 }
 
 static bool is_refused(const char *text, size_t n_bytes)
@@ -110,9 +122,25 @@ static void edit(sgc_str *out, const char *text, const char *from, const char *t
     sgc_manifest_put_end(out);
 }
 
+typedef struct edit_case { const char *from, *to, *message; } edit_case;
+
+static void refuse_edits(const char *text, const edit_case *edits, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        sgc_str edited = {0};
+        sgc_manifest m;
+        edit(&edited, text, edits[i].from, edits[i].to);
+        ck_assert_msg(sgc_manifest_parse(&m, edited.text, edited.n, "M") == SGC_ECKPT, "accepted: %s", edits[i].to);
+        ck_assert_msg(strstr(sgc_err_message(), edits[i].message) != NULL, "%s: %s", edits[i].to, sgc_err_message());
+        sgc_manifest_free(&m);
+        sgc_err_clear();
+        sgc_str_free(&edited);
+    }
+}
+
 START_TEST(what_does_not_fit_is_refused_with_its_line)
 {
-    static const struct { const char *from, *to, *message; } edits[] = {
+    static const edit_case edits[] = {
         {"stagecoach checkpoint manifest", "another file", "M:1: not the manifest"},
         {"version 1", "version 2", "M has format version 2, this program reads version 1"},
         {"version 1", "version 99999999999999999999", "M:2:"},
@@ -145,19 +173,50 @@ START_TEST(what_does_not_fit_is_refused_with_its_line)
     };
     sgc_str text = {0};
     make_manifest(&text);
-    for (size_t i = 0; i < sizeof(edits) / sizeof(edits[0]); i++) {
-        sgc_str edited = {0};
-        sgc_manifest m;
-        edit(&edited, text.text, edits[i].from, edits[i].to);
-        ck_assert_msg(sgc_manifest_parse(&m, edited.text, edited.n, "M") == SGC_ECKPT, "accepted: %s", edits[i].to);
-        ck_assert_msg(strstr(sgc_err_message(), edits[i].message) != NULL, "%s: %s", edits[i].to, sgc_err_message());
-        sgc_manifest_free(&m);
-        sgc_err_clear();
-        sgc_str_free(&edited);
+    refuse_edits(text.text, edits, sizeof(edits) / sizeof(edits[0]));
+    sgc_str_free(&text);
+}
+END_TEST
+
+START_TEST(shards_that_share_a_file_are_found)
+{
+    sgc_str text = {0};
+    sgc_manifest m;
+    make_shared(&text);
+    ck_assert_int_eq(sgc_manifest_parse(&m, text.text, text.n, "M"), SGC_OK);
+    ck_assert(m.world_size == 3 && m.n_shard_files == 2 && m.n_files == 4);
+    for (int shard = 0; shard < 3; shard++) {
+        const sgc_manifest_data *d = sgc_manifest_find(&m, shard, SGC_SLOT_EXP_AVG, "h.0");
+        ck_assert_ptr_nonnull(d);
+        ck_assert(d->shard == shard && d->offset == 100);
+        ck_assert_int_eq(m.file_of[shard], SGC_FILE_SHARDS + shard % 2);
     }
+    sgc_manifest_free(&m);
+    sgc_str_free(&text);
+}
+END_TEST
+
+START_TEST(shards_that_do_not_fit_their_files_are_refused)
+{
+    static const edit_case edits[] = {
+        {"files 2", "files 3", "M:6:"},
+        {"files 2", "files 0", "M:6:"},
+        {"files 2", "files 1", "expected the entry of shards/shard-00000-of-00001.h5"},
+        {"shard 2\n", "shard 3\n", "not the next shard"},
+        {"shard 2\n", "shard 0\n", "not the next shard"},
+        {"shard 2\n", "shard 1\n", "shard 1 is there twice"},
+        {"shard 2\n", "", "datasets of 2 shards instead of 3"},
+        {"shard 0\n", "", "it is not said of which shard this dataset is"},
+        {"shard 1\n", "shard 1\nshard 2\n", "expected the end"},
+        {"world_size 3", "world_size 4", "datasets of 3 shards instead of 4"},
+        {"world_size 3\nfiles 2", "world_size 2", "expected the entry of shards/shard-00001-of-00002.h5"},
+    };
+    sgc_str text = {0};
+    make_shared(&text);
+    refuse_edits(text.text, edits, sizeof(edits) / sizeof(edits[0]));
     sgc_str_free(&text);
 }
 END_TEST
 
 UNIT_MAIN("manifest", what_is_written_is_read_back, every_truncation_is_refused, every_flipped_bit_is_refused,
-          what_does_not_fit_is_refused_with_its_line)
+          what_does_not_fit_is_refused_with_its_line, shards_that_share_a_file_are_found, shards_that_do_not_fit_their_files_are_refused)

@@ -1,0 +1,87 @@
+/* Element types of checkpoints and how they are rounded. */
+#include <string.h>
+
+#include "ckpt/element.h"
+
+static const struct { const char *name, *option; int bytes; } types[SGC_N_ELEMENTS] = {
+    [SGC_ELEMENT_FLOAT32] = {"float32", "fp32", 4}, [SGC_ELEMENT_BFLOAT16] = {"bfloat16", "bf16", 2}, [SGC_ELEMENT_FLOAT16] = {"float16", "fp16", 2},
+};
+
+const char *sgc_element_name(sgc_element type) { return types[type].name; }
+int sgc_element_bytes(sgc_element type) { return types[type].bytes; }
+
+bool sgc_element_find(const char *name, sgc_element *type)
+{
+    for (int t = 0; t < SGC_N_ELEMENTS; t++)
+        if (strcmp(name, types[t].name) == 0 || strcmp(name, types[t].option) == 0) {
+            *type = t;
+            return true;
+        }
+    return false;
+}
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+/* To nearest, ties to even: half of what is dropped is added, less one bit where the kept part is even. */
+static uint16_t to_bfloat16(float x)
+{
+    uint32_t bits = bits_of(x);
+    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static uint16_t to_float16(float x)
+{
+    uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, a = bits & 0x7fffffff;
+    if (x != x) return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x1ff));
+    if (a >= 0x47800000) return (uint16_t)(sign | 0x7c00); /* from 2^16 on */
+    if (a < 0x38800000) return (uint16_t)(sign | (bits_of(float_of(a) + 0.5f) - 0x3f000000)); /* below 2^-14; 0.5 has their spacing */
+    a -= 0x38000000; /* the exponent's bias is 15 instead of 127 */
+    return (uint16_t)(sign | (a + 0xfff + (a >> 13 & 1)) >> 13);
+}
+
+static float from_float16(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3ff;
+    if (exponent == 31) return float_of(sign | 0x7f800000 | fraction << 13);
+    if (exponent == 0) return (sign ? -1.0f : 1.0f) * (float)fraction * 0x1p-24f;
+    return float_of(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+void sgc_element_pack(sgc_element type, const float *values, int64_t n, void *bytes)
+{
+    if (type == SGC_ELEMENT_FLOAT32) {
+        memmove(bytes, values, (size_t)n * sizeof(*values));
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t half = type == SGC_ELEMENT_BFLOAT16 ? to_bfloat16(values[i]) : to_float16(values[i]);
+        memcpy((char *)bytes + 2 * i, &half, sizeof(half));
+    }
+}
+
+void sgc_element_unpack(sgc_element type, const void *bytes, int64_t n, float *values)
+{
+    if (type == SGC_ELEMENT_FLOAT32) {
+        memmove(values, bytes, (size_t)n * sizeof(*values));
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, (const char *)bytes + 2 * i, sizeof(half));
+        float x = type == SGC_ELEMENT_BFLOAT16 ? float_of((uint32_t)half << 16) : from_float16(half);
+        memcpy(values + i, &x, sizeof(x));
+    }
+}

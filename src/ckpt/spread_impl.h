@@ -1,0 +1,28 @@
+/* Shard files, copies and parities in directories of single nodes. */
+#ifndef SGC_CKPT_SPREAD_IMPL_H
+#define SGC_CKPT_SPREAD_IMPL_H
+
+#include "ckpt/shard_impl.h"
+
+typedef struct sgc_spread_job {
+    sgc_spread_kind how;
+    const sgc_world *world;
+    const sgc_ckpt_files *files;
+    const char *directory;    /* of this node's checkpoint */
+    const char *path;         /* of the shard file that this rank leads */
+    int64_t n_file_bytes;
+    const int *file_of_node;  /* [n_nodes] files that this rank's counterparts lead; partner and xor */
+} sgc_spread_job;
+
+/* Collective, agreed, after all shard files are written. */
+sgc_status sgc_spread(const sgc_spread_job *j);
+
+/* Collective. file_of [world size]: 1 + the file that node-local rank q of node k leads, or 0, at q * n_nodes + k. SGC_ECONFIG: uneven nodes. */
+sgc_status sgc_spread_sets(const sgc_world *w, const sgc_ckpt_files *files, int64_t *file_of);
+
+void sgc_parity_path(char path[64], int file);
+int64_t sgc_parity_bytes(int64_t n_file_bytes, int n_nodes);
+/* Which chunk of a node's file goes into the parity at another node. */
+int sgc_parity_chunk(int node, int at, int n_nodes);
+
+#endif

@@ -1,0 +1,104 @@
+/* stagecoach ckpt ls: what checkpoints a run has. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ckpt_impl.h"
+
+static const char *state_of(const sgc_ckpt_entry *e, const char *best)
+{
+    switch (e->status) {
+    case SGC_CKPT_COMPLETE: return strcmp(e->name, best) == 0 ? "best" : "complete";
+    case SGC_CKPT_DAMAGED: return "damaged";
+    case SGC_CKPT_PARTIAL: return "partial";
+    case SGC_CKPT_OLD: break;
+    }
+    return "old";
+}
+
+/* NaN: not known. */
+static void add_number(sgc_table *t, double x)
+{
+    if (isnan(x))
+        sgc_table_add(t, "-");
+    else
+        sgc_table_add(t, "%.6g", x);
+}
+
+static void add_row(sgc_table *t, const sgc_ckpt_entry *e, const char *best)
+{
+    const sgc_ckpt_info *i = &e->info;
+    const char *state = state_of(e, best);
+    bool is_known = i->id[0];
+    char size[32];
+    sgc_table_add(t, "%" PRId64, e->step);
+    sgc_table_add(t, "%s", is_known ? i->date : "-");
+    sgc_table_add(t, "%s", sgc_format_bytes((double)e->bytes, size));
+    add_number(t, is_known ? i->world_size : NAN);
+    add_number(t, is_known ? i->stage : NAN);
+    sgc_table_add(t, "%s", is_known ? i->dtype : "-");
+    add_number(t, is_known ? i->loss : NAN);
+    add_number(t, is_known ? i->eval_loss : NAN);
+    if (e->status == SGC_CKPT_DAMAGED)
+        sgc_table_add(t, "damaged: %s", e->problem);
+    else if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD)
+        sgc_table_add(t, "%s: %s", state, e->name);
+    else
+        sgc_table_add(t, "%s", state);
+}
+
+static json_t *to_json(const sgc_ckpt_entry *e, const char *best)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "name", json_string(e->name));
+    json_object_set_new(o, "step", json_integer(e->step));
+    json_object_set_new(o, "bytes", json_integer(e->bytes));
+    json_object_set_new(o, "state", json_string(state_of(e, best)));
+    if (e->problem[0]) json_object_set_new(o, "problem", json_string(e->problem));
+    if (!e->info.id[0]) return o; /* nothing is known of it */
+    for (const sgc_ckpt_field *f = sgc_ckpt_info_fields; f->name; f++)
+        if (strcmp(f->name, "step") != 0) json_object_set_new(o, f->name, sgc_cli_field(f, &e->info));
+    return o;
+}
+
+static sgc_status refuse_empty(const char *directory)
+{
+    sgc_status st = SGC_OK;
+    char manifest[SGC_PATH_MAX];
+    SGC_TRY(sgc_path_join(manifest, directory, "manifest"));
+    if (sgc_path_exists(manifest)) return sgc_err(SGC_EDATA, "%s is itself a checkpoint; give the directory that holds it", directory);
+    st = sgc_err(SGC_EDATA, "no checkpoints in %s; give the output_dir of a run", directory);
+done:
+    return st;
+}
+
+sgc_status sgc_cli_ckpt_ls(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)
+{
+    (void)group, (void)differs;
+    static const char *const titles[] = {"step", "date", "size", "ranks", "stage", "dtype", "loss", "eval_loss", "state"};
+    sgc_status st = SGC_OK;
+    const char *directory = a->paths[0];
+    sgc_ckpt_entry *entries = NULL;
+    sgc_table table = {.n_columns = sizeof(titles) / sizeof(titles[0])};
+    json_t *list = NULL;
+    int n;
+    char best[SGC_NAME_MAX];
+    SGC_TRY(sgc_ckpt_list(directory, &entries, &n));
+    SGC_TRY(sgc_ckpt_best(directory, best));
+    if (a->json) {
+        list = json_array();
+        for (int k = 0; k < n; k++) json_array_append_new(list, to_json(&entries[k], best));
+        SGC_TRY(sgc_cli_print_json(list));
+        goto done;
+    }
+    if (n == 0) SGC_TRY(refuse_empty(directory));
+    for (int column = 0; column < table.n_columns; column++) sgc_table_add(&table, "%s", titles[column]);
+    for (int k = 0; k < n; k++) add_row(&table, &entries[k], best);
+    sgc_table_print(&table, "rrrrrrrrl");
+done:
+    sgc_table_free(&table);
+    free(entries);
+    return st;
+}

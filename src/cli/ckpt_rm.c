@@ -1,0 +1,175 @@
+/* stagecoach ckpt rm and prune: what is deleted, and that it is deleted only when asked for. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ckpt_impl.h"
+
+/* What is to go, in one directory. */
+typedef struct victims { char directory[SGC_PATH_MAX]; char (*name)[SGC_NAME_MAX]; int64_t *bytes; int n; } victims;
+
+static sgc_status add(victims *v, const char *name, int64_t bytes)
+{
+    void *names = realloc(v->name, (size_t)(v->n + 1) * sizeof(*v->name));
+    if (names) v->name = names;
+    int64_t *sizes = realloc(v->bytes, (size_t)(v->n + 1) * sizeof(*v->bytes));
+    if (sizes) v->bytes = sizes;
+    if (!names || !sizes) return sgc_err(SGC_ENOMEM, "no memory for the list of checkpoints");
+    snprintf(v->name[v->n], sizeof(v->name[v->n]), "%s", name);
+    v->bytes[v->n++] = bytes;
+    return SGC_OK;
+}
+
+static void free_victims(victims *v)
+{
+    free(v->name);
+    free(v->bytes);
+}
+
+/* Under the lock of the directory, so that no job saves or resumes there. */
+static sgc_status delete_all(const victims *v)
+{
+    sgc_status st = SGC_OK;
+    bool has_lock = false;
+    SGC_TRY(sgc_lock_take(v->directory));
+    has_lock = true;
+    for (int i = 0; i < v->n; i++) SGC_TRY(sgc_ckpt_delete(v->directory, v->name[i]));
+done:
+    if (has_lock) sgc_lock_release();
+    return st;
+}
+
+static sgc_status act(const victims *v, const sgc_ckpt_arguments *a)
+{
+    sgc_status st = SGC_OK;
+    int64_t n_bytes = 0;
+    char size[32];
+    for (int i = 0; i < v->n; i++) n_bytes += v->bytes[i];
+    if (a->yes && v->n) SGC_TRY(delete_all(v));
+    if (a->json) {
+        json_t *names = json_array();
+        for (int i = 0; i < v->n; i++) json_array_append_new(names, json_string(v->name[i]));
+        return sgc_cli_print_json(json_pack("{ss, sb, so, sI}", "directory", v->directory, "deleted", a->yes, "checkpoints", names, "bytes",
+                                            (json_int_t)n_bytes));
+    }
+    for (int i = 0; i < v->n; i++)
+        printf("%s %s/%s (%s)\n", a->yes ? "deleted" : "would delete", v->directory, v->name[i], sgc_format_bytes((double)v->bytes[i], size));
+    if (v->n == 0)
+        printf("nothing to delete in %s\n", v->directory);
+    else
+        printf("%s in all%s\n", sgc_format_bytes((double)n_bytes, size), a->yes ? "" : "; add --yes to delete");
+done:
+    return st;
+}
+
+/* A path into its directory and name. "." and ".." name no entry. */
+static sgc_status split(const char *path, char directory[SGC_PATH_MAX], char name[SGC_NAME_MAX])
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t begin = n;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    snprintf(name, SGC_NAME_MAX, "%.*s", (int)(n - begin), path + begin);
+    if (n >= SGC_PATH_MAX || n - begin >= SGC_NAME_MAX || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || !name[0])
+        return sgc_err(SGC_ECONFIG, "'%.200s' does not end in the name of a checkpoint", path);
+    snprintf(directory, SGC_PATH_MAX, "%.*s", begin > 1 ? (int)begin - 1 : 1, begin ? path : ".");
+    return SGC_OK;
+}
+
+/* The last complete one of its run, and the best, go only by force. */
+static sgc_status check_kept(const sgc_ckpt_entry *entries, int n, int k, const char *best)
+{
+    const sgc_ckpt_entry *e = &entries[k];
+    bool is_last = e->status == SGC_CKPT_COMPLETE;
+    for (int i = k + 1; i < n; i++)
+        if (entries[i].status == SGC_CKPT_COMPLETE && strcmp(entries[i].info.run_id, e->info.run_id) == 0) is_last = false;
+    if (strcmp(e->name, best) == 0) return sgc_err(SGC_ECONFIG, "%s is the best checkpoint of its run; add --force to delete it", e->name);
+    if (is_last) return sgc_err(SGC_ECONFIG, "%s is the last whole checkpoint of its run; add --force to delete it", e->name);
+    return SGC_OK;
+}
+
+sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)
+{
+    (void)group, (void)differs;
+    sgc_status st = SGC_OK;
+    victims v = {0};
+    sgc_ckpt_entry *entries = NULL;
+    int n, k = 0;
+    char name[SGC_NAME_MAX], best[SGC_NAME_MAX], manifest[SGC_PATH_MAX];
+    SGC_TRY(split(a->paths[0], v.directory, name));
+    SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
+    SGC_TRY(sgc_ckpt_best(v.directory, best));
+    while (k < n && strcmp(entries[k].name, name) != 0) k++;
+    if (k < n && !a->force) SGC_TRY(check_kept(entries, n, k, best));
+    if (k == n) { /* one of another name, made by convert or by moving it */
+        SGC_TRY(sgc_path_join(manifest, a->paths[0], "manifest"));
+        if (!sgc_path_exists(manifest)) {
+            st = sgc_err(SGC_EDATA, "%s is no checkpoint", a->paths[0]);
+            goto done;
+        }
+    }
+    SGC_TRY(add(&v, name, k < n ? entries[k].bytes : sgc_tree_bytes(a->paths[0])));
+    SGC_TRY(act(&v, a));
+done:
+    free(entries);
+    free_victims(&v);
+    return st;
+}
+
+/* The rules: from the command line, else from the settings in the newest complete checkpoint. */
+static sgc_status choose_rules(const sgc_ckpt_arguments *a, const char *directory, const sgc_ckpt_entry *newest, sgc_retention *rules)
+{
+    sgc_status st = SGC_OK;
+    sgc_config config = {0};
+    sgc_model *model = NULL;
+    char path[SGC_PATH_MAX];
+    SGC_TRY(sgc_path_join(path, directory, newest->name));
+    SGC_TRY(sgc_ckpt_model(path, &config, &model));
+    rules->limit = a->save_total_limit >= 0 ? a->save_total_limit : config.training.has_save_total_limit ? config.training.save_total_limit : -1;
+    rules->keep_every = a->keep_every >= 0 ? a->keep_every : config.checkpoint.keep_every;
+    if (rules->limit < 0)
+        st = sgc_err(SGC_ECONFIG, "%s was made without save_total_limit, so nothing is too much; give --save_total_limit N", path);
+done:
+    sgc_model_free(model);
+    sgc_config_free(&config);
+    return st;
+}
+
+sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)
+{
+    (void)group, (void)differs;
+    sgc_status st = SGC_OK;
+    victims v = {0};
+    sgc_ckpt_entry *entries = NULL;
+    bool *surplus = NULL;
+    int n, newest = -1;
+    char best[SGC_NAME_MAX];
+    sgc_retention rules = {.best = best};
+    if (snprintf(v.directory, sizeof(v.directory), "%s", a->paths[0]) >= (int)sizeof(v.directory)) {
+        st = sgc_err(SGC_ECONFIG, "the path %.60s... is too long", a->paths[0]);
+        goto done;
+    }
+    SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
+    SGC_TRY(sgc_ckpt_best(v.directory, best));
+    for (int i = 0; i < n; i++)
+        if (entries[i].status == SGC_CKPT_COMPLETE) newest = i;
+    if (newest < 0) {
+        st = sgc_err(SGC_EDATA, "no complete checkpoint in %s; give the output_dir of a run", v.directory);
+        goto done;
+    }
+    SGC_TRY(choose_rules(a, v.directory, &entries[newest], &rules));
+    if (!(surplus = calloc((size_t)n, sizeof(*surplus)))) {
+        st = sgc_err(SGC_ENOMEM, "no memory to list %s", v.directory);
+        goto done;
+    }
+    sgc_retention_choose(&rules, entries[newest].info.run_id, entries, n, surplus);
+    for (int i = 0; i < n; i++)
+        if (surplus[i] || entries[i].status == SGC_CKPT_PARTIAL) SGC_TRY(add(&v, entries[i].name, entries[i].bytes));
+    SGC_TRY(act(&v, a));
+done:
+    free(surplus);
+    free(entries);
+    free_victims(&v);
+    return st;
+}

@@ -1,0 +1,69 @@
+/* The best checkpoint: kept, linked, and loaded at the end. The metrics on offer rise and fall with the loss. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "train/run_impl.h"
+#include "train/setup_impl.h"
+
+bool sgc_best_is_better(const sgc_run *r, double loss, double than)
+{
+    if (!isfinite(loss)) return false;
+    bool greater = r->t->has_greater_is_better && r->t->greater_is_better;
+    return isnan(than) || (greater ? loss > than : loss < than);
+}
+
+sgc_status sgc_best_settle_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    char name[SGC_NAME_MAX];
+    int n = 0;
+    r->saving.best_loss = NAN;
+    SGC_TRY(sgc_ckpt_repair_best(r->t->output_dir, r->start.sets_aside_all ? -1 : r->state.best_step));
+    SGC_TRY(sgc_ckpt_best(r->t->output_dir, name));
+    SGC_TRY(sgc_ckpt_list(r->t->output_dir, &entries, &n));
+    for (int i = 0; i < n; i++)
+        if (strcmp(entries[i].name, name) == 0 && entries[i].status == SGC_CKPT_COMPLETE) r->saving.best_loss = entries[i].info.eval_loss;
+done:
+    free(entries);
+    return st;
+}
+
+sgc_status sgc_best_published_local(sgc_run *r, const char *path)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    if (!s->was_evaluated || !sgc_best_is_better(r, s->eval_loss, s->best_loss)) return SGC_OK;
+    SGC_TRY(sgc_ckpt_set_best(r->t->output_dir, strrchr(path, '/') + 1));
+    s->best_loss = s->eval_loss;
+done:
+    return st;
+}
+
+sgc_status sgc_best_load(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt *c = NULL;
+    sgc_evaluation e;
+    char name[SGC_NAME_MAX] = "", path[SGC_PATH_MAX] = "";
+    if (r->world->rank == 0) {
+        st = sgc_ckpt_best(r->t->output_dir, name);
+        if (st == SGC_OK && name[0]) st = sgc_path_join(path, r->t->output_dir, name);
+    }
+    SGC_AGREE(r->world->all);
+    SGC_TRY(sgc_bcast_bytes(r->world->all, path, sizeof(path), 0));
+    if (!path[0]) {
+        if (r->world->rank == 0) sgc_log_warning("no evaluation was saved: the model at the end is that of the last update (load_best_model_at_end)");
+        return SGC_OK;
+    }
+    SGC_TRY(sgc_ckpt_open(&c, path, r->world->all));
+    SGC_TRY(sgc_ckpt_load(c, r->engine, r->model, true, r->world->all));
+    if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation of the best model");
+    r->state.last_eval_loss = e.loss;
+    sgc_log_info("loaded the best model, %s: eval_loss %.4f  perplexity %.4f", path, e.loss, sgc_perplexity(e.loss));
+done:
+    sgc_ckpt_close(c);
+    return st;
+}

@@ -1,0 +1,260 @@
+#include "config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/available.h"
+#include "base/log.h"
+#include "train/interval_impl.h"
+#include "train/run_impl.h"
+#include "train/setup_impl.h"
+
+/* Bytes that all ranks of this node want, and that the node has. */
+static sgc_status fits_node(const sgc_run *r, bool *fits)
+{
+    sgc_status st = SGC_OK;
+    int64_t wanted = (int64_t)r->saving.buffer_bytes + sgc_memory_untouched();
+    double available = (double)sgc_memory_available("");
+    SGC_TRY(sgc_sum_int64(r->world->node, &wanted, 1));
+    SGC_TRY(sgc_min_double(r->world->node, &available, 1));
+    *fits = (double)wanted <= available;
+done:
+    return st;
+}
+
+/* Taken and touched now: under overcommit only touching tells whether memory is there, and later would be too late. */
+static sgc_status take_buffer(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    bool fits;
+    s->buffer_bytes = sgc_save_buffer_bytes(r->engine, r->model);
+    SGC_TRY(fits_node(r, &fits));
+    int64_t n_refused = !fits;
+    SGC_TRY(sgc_sum_int64(r->world->all, &n_refused, 1));
+    if (n_refused == 0) {
+        s->buffer = sgc_mem_alloc(SGC_MEM_CHECKPOINT, s->buffer_bytes);
+        n_refused = !s->buffer;
+        sgc_err_clear();
+        if (s->buffer) memset(s->buffer, 0, s->buffer_bytes);
+        SGC_TRY(sgc_sum_int64(r->world->all, &n_refused, 1));
+    }
+    if (n_refused > 0) {
+        char size[32];
+        sgc_mem_free(s->buffer);
+        s->buffer = NULL;
+        if (r->world->rank == 0)
+            sgc_log_warning("there is no memory for copies of the shards (%s per rank): training stands still while a checkpoint is written; use more "
+                            "nodes, or write checkpoint.async = false", sgc_format_bytes((double)s->buffer_bytes, size));
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_saving_setup(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_files_make(&r->saving.files, r->world, r->config->checkpoint.writers_per_node));
+    if (r->config->checkpoint.async) SGC_TRY(take_buffer(r));
+done:
+    return st;
+}
+
+/* The failure is agreed on: every rank has the message. */
+static sgc_status failed(sgc_run *r, sgc_status st)
+{
+    sgc_saving *s = &r->saving;
+    const char *origin = sgc_err_origin();
+    char own[300] = "";
+    if (st == SGC_ECOMM) return st;
+    if (!origin[0] && r->world->size > 1) snprintf(own, sizeof(own), "rank %d on %s", r->world->rank, sgc_node_name());
+    if (!origin[0]) origin = own;
+    snprintf(s->failure, sizeof(s->failure), "%s%s%s", origin, origin[0] ? ": " : "", sgc_err_message());
+    sgc_save_free(s->save);
+    s->save = NULL;
+    if (r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
+    sgc_err_clear();
+    if (r->world->rank == 0)
+        sgc_log_error("checkpoint-%lld could not be saved: %s. Training goes on; earlier checkpoints are untouched", (long long)s->step,
+                      s->failure);
+    return SGC_OK;
+}
+
+sgc_status sgc_saving_forgive(const sgc_run *r, sgc_status st)
+{
+    if (st != SGC_EIO || r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
+    sgc_log_error("%s. Training goes on", sgc_err_message());
+    sgc_err_clear();
+    return SGC_OK;
+}
+
+/* The new checkpoint may be the best, and one too many. */
+static sgc_status retain_local(sgc_run *r, const char *path)
+{
+    sgc_status st = SGC_OK;
+    char best[SGC_NAME_MAX];
+    sgc_retention rules = {.limit = r->t->has_save_total_limit ? r->t->save_total_limit : -1, .keep_every = r->config->checkpoint.keep_every,
+                           .best = best};
+    SGC_TRY(sgc_best_published_local(r, path));
+    SGC_TRY(sgc_ckpt_best(r->t->output_dir, best));
+    if (rules.limit >= 0) SGC_TRY(sgc_ckpt_rotate(r->t->output_dir, r->run_id, &rules));
+done:
+    return st;
+}
+
+/* Mean of the last updates; the first of a run takes longer. */
+static double recent_update_s(const sgc_run *r)
+{
+    int64_t n = r->state.step - r->first_step, n_used = 0;
+    double sum = 0;
+    for (int64_t i = n - 1; i >= (n > 1) && n_used < 64; i--, n_used++) sum += r->step_s[i % SGC_N_STEP_TIMES];
+    return sum / (double)n_used;
+}
+
+/* Measured by rank 0, the same for all. */
+static sgc_status choose_interval(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    double mtbf_s = 3600 * r->config->checkpoint.mtbf_hours, update_s = recent_update_s(r);
+    int64_t interval = sgc_interval_updates(s->last_waited_s, s->last_s, update_s, mtbf_s);
+    SGC_TRY(sgc_bcast_bytes(r->world->all, &interval, sizeof(interval), 0));
+    if (fabs((double)(interval - s->interval)) > 0.1 * (double)s->interval)
+        sgc_log_info("from here on every %lld updates are saved (checkpoint.interval auto): a save costs %.3g s and takes %.3g s, an update %.3g s, "
+                     "and with %g hours between failures %.3g s between saves lose least", (long long)interval, s->last_waited_s, s->last_s, update_s,
+                     r->config->checkpoint.mtbf_hours, sgc_interval_s(s->last_waited_s, mtbf_s));
+    s->interval = interval;
+    s->next_step = s->step + interval > r->state.step ? s->step + interval : r->state.step + 1;
+done:
+    return st;
+}
+
+/* Published. */
+static sgc_status succeeded(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    char path[SGC_PATH_MAX];
+    s->failure[0] = '\0';
+    s->last_s = sgc_time_s() - sgc_save_start_s(s->save);
+    s->last_waited_s = s->waited_s;
+    strcpy(path, sgc_save_path(s->save));
+    sgc_save_free(s->save);
+    s->save = NULL;
+    sgc_log_info("saved %s in %.2f s; training waited %.3f s of it, an update takes %.3f s", path, s->last_s, s->waited_s, r->last_step_s);
+    if (s->is_local) {
+        /* two: the newest may be only half there when a node dies while it is replaced */
+        if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->config->checkpoint.local_dir, 2));
+    } else if (r->world->rank == 0 || (r->t->save_on_each_node && r->world->node_rank == 0)) {
+        st = sgc_saving_forgive(r, retain_local(r, path));
+    }
+    SGC_AGREE(r->world->all);
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
+    SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
+done:
+    return st;
+}
+
+/* Collective: one phase, or (to_end) all of them. */
+static sgc_status advance(sgc_run *r, bool to_end)
+{
+    sgc_saving *s = &r->saving;
+    double start_s = sgc_time_s();
+    sgc_status st = to_end ? sgc_save_finish(s->save) : sgc_save_advance(s->save);
+    s->waited_s += sgc_time_s() - start_s;
+    if (st != SGC_OK)
+        st = failed(r, st);
+    else if (sgc_save_is_over(s->save))
+        st = succeeded(r);
+    r->window_start_s += sgc_time_s() - start_s; /* tokens_per_second is that of training */
+    return st;
+}
+
+sgc_status sgc_saving_poll(sgc_run *r)
+{
+    if (!r->saving.save || r->control.n_written < r->world->size) return SGC_OK;
+    return advance(r, false);
+}
+
+static void describe(const sgc_run *r, sgc_ckpt_info *info)
+{
+    const sgc_run_state *s = &r->state;
+    *info = (sgc_ckpt_info){.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->t->bf16, .global_batch = r->plan.global_batch,
+                            .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
+    snprintf(info->run_id, sizeof(info->run_id), "%s", r->run_id);
+    snprintf(info->dtype, sizeof(info->dtype), "float32");
+    snprintf(info->isa, sizeof(info->isa), "%s", sgc_device_isa());
+    snprintf(info->version, sizeof(info->version), "%s", PACKAGE_VERSION);
+}
+
+sgc_status sgc_saving_start(sgc_run *r, bool must)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    sgc_str text = {0};
+    sgc_ckpt_info info;
+    double start_s = sgc_time_s();
+    if (s->save && !must && r->config->checkpoint.overlap == SGC_OVERLAP_SKIP) {
+        if (r->world->rank == 0)
+            sgc_log_warning("update %lld is not saved: checkpoint-%lld is still being written (checkpoint.overlap = skip)",
+                            (long long)r->state.step, (long long)s->step);
+        return SGC_OK;
+    }
+    if (s->save) {
+        if (!must && r->world->rank == 0)
+            sgc_log_warning("training waits for checkpoint-%lld, still being written, to save update %lld", (long long)s->step,
+                            (long long)r->state.step);
+        SGC_TRY(advance(r, true));
+        start_s = sgc_time_s();
+    }
+    st = sgc_config_text(r->config, false, &text);
+    SGC_AGREE(r->world->all);
+    describe(r, &info);
+    sgc_ckpt_job job = {.output_dir = r->t->output_dir, .group = r->world->all, .engine = r->engine, .model = r->model, .state = &r->state,
+                        .info = &info, .config_text = text.text, .block_size = r->config->checkpoint.block_size, .files = s->files,
+                        .index_bytes = &s->index_bytes};
+    s->is_local = r->config->checkpoint.local_dir && !must && ++s->n_since_flush < r->config->checkpoint.flush_every;
+    if (s->is_local) {
+        job.output_dir = r->config->checkpoint.local_dir;
+        job.nodes = r->world;
+        job.spread = (sgc_spread_kind)r->config->checkpoint.redundancy;
+    } else if (r->t->save_on_each_node) {
+        job.nodes = r->world;
+        job.spread = SGC_SPREAD_ALL;
+    }
+    if (!s->is_local) s->n_since_flush = 0;
+    s->step = r->saved_step = r->state.step;
+    s->was_evaluated = r->evaluated_step == s->step;
+    s->eval_loss = r->state.last_eval_loss;
+    s->next_step = s->step + (s->interval ? s->interval : SGC_FIRST_AUTO_SAVE); /* should this one fail */
+    st = sgc_ckpt_begin(&s->save, &job, s->buffer);
+    s->waited_s = sgc_time_s() - start_s;
+    r->window_start_s += s->waited_s;
+    if (st != SGC_OK)
+        st = failed(r, st);
+    else if (!s->buffer)
+        st = advance(r, true);
+done:
+    sgc_str_free(&text);
+    return st;
+}
+
+sgc_status sgc_saving_end(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    if (s->save) SGC_TRY(advance(r, true));
+    if (s->failure[0]) st = sgc_err(SGC_EIO, "checkpoint-%lld, the last, could not be saved: %s", (long long)s->step, s->failure);
+done:
+    return st;
+}
+
+bool sgc_saving_is_ready(const sgc_saving *s) { return s->save && sgc_save_is_ready(s->save); }
+
+void sgc_saving_free(sgc_saving *s)
+{
+    sgc_save_free(s->save);
+    sgc_files_free(s->files);
+    sgc_mem_free(s->buffer);
+    *s = (sgc_saving){0};
+}

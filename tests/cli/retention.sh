@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Which checkpoints stay, which is the best, and how often is saved.
+# shellcheck source=../lib.sh disable=SC2154
+. "$(dirname "$0")/../lib.sh"
+
+cat "$top"/src/ckpt/*.c | head -c 20000 >"$work/text.txt"
+cat >"$work/tiny.cfg" <<END
+model = { n_positions = 32; n_embd = 24; n_layer = 1; n_head = 2; };
+data = { train_file = "$work/text.txt"; block_size = 32; };
+training = { per_device_train_batch_size = 2; max_steps = 20; learning_rate = 1e-2; save_steps = 5; eval_steps = 5; evaluation_strategy = "steps"; };
+END
+train() { local name=$1; shift; ranks 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/$name" "$@" >"$work/$name.log" 2>&1; }
+is() { [ "$1" = "$2" ] || { echo "'$1', expected '$2'"; return 1; }; }
+has() { grep -qE -- "$2" "$work/$1.log" || { tail -n 30 "$work/$1.log"; return 1; }; }
+kept() { (cd "$work/$1" && ls -A | grep checkpoint | sort -V | paste -sd' '); }
+
+check "the newest two stay" train newest --save_total_limit 2
+check "... and no others" is "$(kept newest)" "checkpoint-15 checkpoint-20"
+check "milestones stay beside them" train miles --save_total_limit 1 --checkpoint.keep_every 10
+check "... and no others" is "$(kept miles)" "checkpoint-10 checkpoint-15 checkpoint-20"
+
+# With a learning rate that ruins the model, the last evaluation is not the best.
+ruin=(--learning_rate 3 --lr_scheduler_type constant --max_grad_norm none)
+check "a run that gets worse" train worse "${ruin[@]}" --save_total_limit 1 --load_best_model_at_end
+# order NAME: steps from the least to the greatest loss
+order() { sed -nE 's/.*update ([0-9]+)\/20  eval_loss ([0-9.]+).*/\2 \1/p' "$work/$1.log" | sort -g | cut -d' ' -f2; }
+loss_of() { sed -nE "s/.*update $2\/20  eval_loss ([0-9.]+).*/\1/p" "$work/$1.log"; }
+best=$(order worse | head -n 1)
+check "... has its best before its end" test "$best" -lt 20
+check "... keeps the best and the last" is "$(kept worse)" "checkpoint-$best checkpoint-20"
+check "... links the best" is "$(readlink "$work/worse/best")" "checkpoint-$best"
+check "... and ends with it" has worse "loaded the best model, .*checkpoint-$best: eval_loss $(loss_of worse "$best") "
+check "greater_is_better turns it around" train turned "${ruin[@]}" --save_total_limit 1 --load_best_model_at_end --greater_is_better
+check "... and what it calls the best is the greatest" is "$(readlink "$work/turned/best")" \
+    "checkpoint-$(order turned | tail -n 1)"
+
+check "evaluations between saves" train between "${ruin[@]}" --eval_steps 2 --save_steps 20 --load_best_model_at_end
+check "... are saved when they are the best" is "$(kept between)" "$(readlink "$work/between/best") checkpoint-20"
+check "without load_best_model_at_end the best of the saved is linked" train linked "${ruin[@]}" --eval_steps 2 --save_steps 10 --metric_for_best_model perplexity
+check "... and nothing more is saved" is "$(kept linked)/$(readlink "$work/linked/best")" "checkpoint-10 checkpoint-20/checkpoint-10"
+
+mv "$work/worse" "$work/moved"
+check "eval takes the link, also after a move" bash -c "cd / && '$STAGECOACH' eval '$work/tiny.cfg' --resume_from_checkpoint '$work/moved/best' --output_dir '$work/eval' | tee '$work/eval.log' >/dev/null"
+check "... and finds its loss" has eval "eval_loss += $(loss_of worse "$best")"
+check "generate takes the link" "$STAGECOACH" generate "$work/moved/best" --prompt "in" --max_new_tokens 4
+check "a resume after the best keeps protecting it" train moved "${ruin[@]}" --save_total_limit 1 --resume_from_checkpoint latest --max_steps 25
+check "... and the last" is "$(kept moved)/$(readlink "$work/moved/best")" "checkpoint-$best checkpoint-25/checkpoint-$best"
+check "a resume before the best moves the link" train between "${ruin[@]}" --resume_from_checkpoint "$work/between/best" --max_steps 3
+check "a new run has no best yet" train moved --overwrite_output_dir --evaluation_strategy no
+check "... and no link to that of the old" test ! -e "$work/moved/best" -a ! -L "$work/moved/best"
+refuses "load_best_model_at_end needs evaluations" 2 "load_best_model_at_end.*conflicts with.*evaluation_strategy" \
+    "$STAGECOACH" train "$work/tiny.cfg" --load_best_model_at_end --evaluation_strategy no
+
+# by itself
+check "interval auto" train auto --checkpoint.interval auto --checkpoint.mtbf_hours 0.001 --max_steps 2000 --evaluation_strategy no --checkpoint.async false
+check "... says what it chose and why" has auto 'every [0-9]+ updates are saved .*a save costs .* and takes .* with 0.001 hours between failures'
+check "... saves after three updates, at the end, and between" test "$(kept auto | wc -w)" -ge 3 -a -d "$work/auto/checkpoint-3" -a -d "$work/auto/checkpoint-2000"
+refuses "interval auto needs save_strategy steps" 2 "interval.*conflicts with.*save_strategy" \
+    "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.interval auto --save_strategy epoch
+finish
