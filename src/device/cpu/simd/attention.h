@@ -42,8 +42,7 @@ static void TYPED(pack_pairs)(float *out, const VALUE *in, int64_t n, int64_t st
 
 static void TYPED(unpack)(VALUE *out, const float *in, int64_t n, int64_t stride, int64_t D, int64_t P)
 {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < D; c += V_N) V_PUT(out + i * stride + c, v_load(in + i * P + c), D - c);
+    for (int64_t i = 0; i < n; i++) V_EACH(c, D, V_PUT(out + i * stride + c, v_load(in + i * P + c), k));
 }
 
 /* K rows of D values as columns: pairs of words [W, BLOCK]; columns from K on are zero. rows: scratch for BLOCK rows */
@@ -250,7 +249,7 @@ static void TYPED(attention_backward)(const sgc_attention_head *a, void *dqkv_, 
     }
     for (int64_t i = 0; i < T; i++) {
         vf sum = {0};
-        for (int64_t c = 0; c < D; c += V_N) sum = V_FMA(V_GET(dy + i * C + c, D - c), V_GET(y + i * C + c, D - c), sum);
+        V_EACH(c, D, sum = V_FMA(V_GET(dy + i * C + c, k), V_GET(y + i * C + c, k), sum));
         w.delta[i] = v_sum(sum);
     }
     if (dq) memset(w.dq, 0, (size_t)(T * P) * sizeof(*w.dq));
@@ -290,7 +289,7 @@ static void TYPED(attend)(void *y_, const void *q_, const void *k_, const void *
     vf part = {0};
     for (int64_t j = 0; j < n; j += V_N) {
         vf e = v_exp(v_load_n(weights + j, n - j) - max);
-        if (n - j < V_N) e = v_select((vi){V_LANES} < (int32_t)(n - j), e, v_set(0));
+        e = v_first_n(e, n - j);
         part += e;
         v_store_n(weights + j, e, n - j);
     }

@@ -74,26 +74,37 @@ static void TYPED(dropout)(void *y_, const void *x_, int64_t first, int64_t n, s
     }
 }
 
+/* n numbers from element i on, wide or values */
+V_INLINE vf TYPED(load_either)(const void *x, bool is_wide, int64_t i, int64_t n)
+{
+    return is_wide ? v_load_n((const float *)x + i, n) : V_GET((const VALUE *)x + i, n);
+}
+
 static void TYPED(adamw)(void *values_, float *p, float *m, float *v, const void *g, bool g_is_wide, int64_t n, const sgc_adamw_factors *a)
 {
     VALUE *values = values_;
-    for (int64_t i = 0; i < n; i += V_N) {
-        vf gradient = g_is_wide ? v_load_n((const float *)g + i, n - i) : V_GET((const VALUE *)g + i, n - i);
-        vf weight = adamw_step(p + i, m + i, v + i, gradient, n - i, a);
-        if (values) V_PUT(values + i, weight, n - i);
-    }
+    V_EACH(i, n, {
+        vf weight = adamw_step(p + i, m + i, v + i, TYPED(load_either)(g, g_is_wide, i, k), k, a);
+        if (values) V_PUT(values + i, weight, k);
+    });
 }
 
 static double TYPED(square_sum)(const void *x, bool is_wide, int64_t n)
 {
-    vd sum[4] = {{0}}, low, high; /* of even and odd vectors apart, so that additions need not wait for each other */
-    for (int64_t i = 0; i < n; i += 2 * V_N)
-        V_UNROLL for (int k = 0; k < 2; k++) {
-            int64_t at = i + k * V_N;
-            if (at >= n) break;
-            v_to_double(is_wide ? v_load_n((const float *)x + at, n - at) : V_GET((const VALUE *)x + at, n - at), &low, &high);
-            sum[2 * k] += low * low;
-            sum[2 * k + 1] += high * high;
-        }
-    return v_sum_double((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    vd even_low = {0}, even_high = {0}, odd_low = {0}, odd_high = {0}, low, high; /* apart, so that additions need not wait for each other */
+    int64_t first = 0;
+    for (; first + 2 * V_N <= n; first += 2 * V_N) {
+        v_to_double(TYPED(load_either)(x, is_wide, first, V_N), &low, &high);
+        even_low += low * low;
+        even_high += high * high;
+        v_to_double(TYPED(load_either)(x, is_wide, first + V_N, V_N), &low, &high);
+        odd_low += low * low;
+        odd_high += high * high;
+    }
+    for (; first < n; first += V_N) {
+        v_to_double(TYPED(load_either)(x, is_wide, first, n - first), &low, &high);
+        even_low += low * low;
+        even_high += high * high;
+    }
+    return v_sum_double((even_low + even_high) + (odd_low + odd_high));
 }

@@ -223,6 +223,7 @@ V_INLINE void v_store_bf16_n(sgc_bf16 *p, vf v, int64_t n)
     } while (0)
 
 V_INLINE vf v_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+V_INLINE vf v_first_n(vf x, int64_t n) { return n >= V_N ? x : v_select((vi){V_LANES} < (int32_t)n, x, v_set(0)); } /* zeros behind */
 V_INLINE vf v_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 V_INLINE vf v_copy_sign(vf x, vf sign) { return (vf)(((vi)x & 0x7fffffff) | ((vi)sign & (int32_t)0x80000000)); }
 
