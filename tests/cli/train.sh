@@ -23,7 +23,7 @@ curve() { sed 's/,"\(tokens_per_second\|eval_runtime\|eval_samples_per_second\)"
 is() { [ "$1" = "$2" ] || { echo "'$1', expected '$2'"; return 1; }; }
 
 check "a run on 2 ranks completes" train run 2
-check "it leaves checkpoints and nothing unfinished" is "$(cd "$work/run" && ls | paste -sd' ')" "checkpoint-4 checkpoint-8 metrics.jsonl run.json"
+check "it leaves checkpoints and nothing unfinished" is "$(cd "$work/run" && ls | paste -sd' ')" "best checkpoint-4 checkpoint-8 metrics.jsonl run.json"
 check "it logs at its interval" is "$(steps run loss)" "2 4 6 8"
 check "it evaluates at its interval" is "$(steps run eval_loss)" "4 8"
 check "metrics hold what a log line holds" grep -qE '"step":2,"epoch":[0-9.e-]+,"loss":[0-9.]+,"grad_norm":[0-9.]+,"learning_rate":[0-9.]+,"tokens_per_second":' "$work/run/metrics.jsonl"
@@ -55,7 +55,7 @@ check "recomputation takes fewer bytes of activations" test \
 
 check "save_total_limit keeps the newest" train limited 1 --save_steps 1 --save_total_limit 2 --max_steps 5
 check "... and only those" is "$(cd "$work/limited" && ls -d checkpoint-* | paste -sd' ')" "checkpoint-4 checkpoint-5"
-check "ckpt ls lists them" is "$("$STAGECOACH" ckpt ls "$work/limited" | grep -c complete)" 2
+check "ckpt ls lists them" is "$("$STAGECOACH" ckpt ls "$work/limited" | grep -cE "complete|best")" 2
 
 # 1280 tokens: 40 samples, 2 of them for validation; 38 / (2 x 2) micro-batches per rank, 5 updates per epoch.
 head -c 1280 "$work/text.txt" >"$work/short.txt"
