@@ -184,15 +184,18 @@ row_startup() {
 }
 
 # GPT-2 124M, B = 1, T = 1024, 1 rank x 2 threads
+checkpointing() { # SIDE true|false KEY: KEY is the planned size in run.json
+    local rate
+    gpt2 1 2 1 1024 --gradient_checkpointing "$2"
+    for rate in $(rates); do say checkpointing "time of an update" "$1" s "$(per 1024 "$rate")"; done
+    say checkpointing "activations planned" "$1" GB "$(gigabytes "$(field "$3")")"
+    say checkpointing "activations counted" "$1" GB "$(gigabytes "$(field peak activations)")"
+}
 row_checkpointing() {
-    local i rate setting planned=([0]=activations_planned [1]=activations_with_gradient_checkpointing)
+    local i
     for ((i = 0; i < repetitions; i++)); do
-        for setting in 0 1; do
-            gpt2 1 2 1 1024 --gradient_checkpointing "$([ $setting = 1 ] && echo true || echo false)"
-            for rate in $(rates); do say checkpointing "time of an update" "${planned[setting]#activations_}" s "$(per 1024 "$rate")"; done
-            say checkpointing "activations planned" "${planned[setting]#activations_}" GB "$(gigabytes "$(field "${planned[setting]}")")"
-            say checkpointing "activations counted" "${planned[setting]#activations_}" GB "$(gigabytes "$(field peak activations)")"
-        done
+        checkpointing "without" false activations_planned
+        checkpointing "with" true activations_with_gradient_checkpointing
     done
 }
 

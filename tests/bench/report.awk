@@ -1,4 +1,4 @@
-# Results of the bench, one line per repetition, to a table on stdout and to the file `json`. First file: what is known of the machine.
+# Results of the bench, one line per repetition, to tables on stdout, as docs/benchmarks.md shows them, and to the file `json`. First file: what is known of the machine.
 BEGIN { FS = "\t"; gflop_per_token = 0.756 } # GPT-2 124M: 6 x 123.6M parameters without positions + 6 L T C of causal attention, T = 256
 
 FNR == NR { about[++n_about] = $1; told[$1] = $2; next }
@@ -46,7 +46,7 @@ function reach(what, sign, limit, a, b) {
     goal_met[n_goals] = sign == ">=" ? a / b >= limit : a / b <= limit
 }
 
-function goals(    stage) {
+function goals() {
     reach("GPT-2 fp32: ours / torch.compile", ">=", 1.3, of("gpt2-fp32", "speed", "ours"), of("gpt2-fp32", "speed", "torch compile"))
     reach("GPT-2 fp32: share of the fp32 product rate", ">=", 0.85, gflop_per_token * of("gpt2-fp32", "speed", "ours"), product_rate("fp32", "2 threads"))
     reach("GPT-2 bf16: ours / torch.compile with autocast", ">=", 1.6, of("gpt2-bf16", "speed", "ours"), of("gpt2-bf16", "speed", "torch compile"))
@@ -65,20 +65,49 @@ function goals(    stage) {
     reach("peak memory, small model: ours / Trainer", "<=", 0.6, of("small", "peak memory", "ours"), of("small", "peak memory", "Trainer"))
     reach("start to end of update 1, 2 ranks (s)", "<=", 0.2, of("startup", "start to end of update 1", "2 ranks"), 1)
     reach("start to end of update 1, 16 ranks (s)", "<=", 2, of("startup", "start to end of update 1", "16 ranks"), 1)
-    reach("T = 1024: time with / without gradient_checkpointing", "<=", 1.3, of("checkpointing", "time of an update", "with_gradient_checkpointing"),
-          of("checkpointing", "time of an update", "planned"))
+    reach("T = 1024: time with / without gradient_checkpointing", "<=", 1.3, of("checkpointing", "time of an update", "with"),
+          of("checkpointing", "time of an update", "without"))
 }
 
-function print_table(    k, key, part, i) {
-    for (i = 1; i <= n_about; i++) printf "%s: %s\n", about[i], told[about[i]]
-    printf "\n%-14s %-38s %-28s %10s %10s %10s %3s  %s\n", "row", "metric", "side", "median", "least", "most", "n", "unit"
+function print_results(    k, key, part) {
+    printf "\n| %-13s | %-38s | %-29s | %10s | %10s | %10s | %2s | %-9s |\n", "row", "what", "side", "median", "least", "most", "n", "unit"
+    print "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
     for (k = 1; k <= n_keys; k++) {
         key = order[k]
         split(key, part, FS)
-        printf "%-14s %-38s %-28s %10.4g %10.4g %10.4g %3d  %s\n", part[1], part[2], part[3], median[key], sorted[key, 1], sorted[key, n[key]], n[key], unit[key]
+        if (part[1] ~ /^kernels-/) continue
+        printf "| %-13s | %-38s | %-29s | %10.4g | %10.4g | %10.4g | %2d | %-9s |\n", part[1], part[2], part[3], median[key], sorted[key, 1],
+            sorted[key, n[key]], n[key], unit[key]
     }
-    if (n_goals) printf "\n%-56s %8s %8s\n", "ratio of medians", "is", "aim"
-    for (k = 1; k <= n_goals; k++) printf "%-56s %8.3f %s %5.2f  %s\n", goal[k], goal_value[k], goal_sign[k], goal_limit[k], goal_met[k] ? "reached" : "not reached"
+}
+
+# A kernel's median, its spread as a share of it, and the ceiling: cells of one row of the table.
+function kernel_cells(type, kernel,    key, ceiling) {
+    key = "kernels-" type FS kernel FS "ours"
+    if (!(key in median)) return sprintf("| %8s | %7s | %8s | %6s ", "", "", "", "")
+    ceiling = unit[key] == "GB/s" ? of("kernels-" type, kernel, "copy") : product_rate(type, "2 threads")
+    return sprintf("| %8.1f | %5.0f %% | %8s | %6s ", median[key], 50 * (sorted[key, n[key]] - sorted[key, 1]) / median[key],
+                   ceiling ? sprintf("%.1f", ceiling) : "", ceiling ? sprintf("%.0f %%", 100 * median[key] / ceiling) : "")
+}
+
+function print_kernels(    k, part, shown) {
+    for (k = 1; k <= n_keys; k++) {
+        split(order[k], part, FS)
+        if (part[1] !~ /^kernels-/ || part[3] != "ours" || part[2] in shown) continue
+        if (!shown[0]++) {
+            printf "\n| %-19s | %-7s | %8s | %7s | %8s | %6s | %8s | %7s | %8s | %6s |\n", "kernel", "unit", "fp32", "+-", "ceiling", "share", "bf16", "+-",
+                "ceiling", "share"
+            print "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        }
+        shown[part[2]] = 1
+        printf "| %-19s | %-7s %s%s|\n", part[2], unit[order[k]], kernel_cells("fp32", part[2]), kernel_cells("bf16", part[2])
+    }
+}
+
+function print_goals(    k) {
+    if (n_goals) printf "\n| %-60s | %6s | %-7s | %-11s |\n| --- | ---: | --- | --- |\n", "ratio of medians", "is", "aim", ""
+    for (k = 1; k <= n_goals; k++)
+        printf "| %-60s | %6.3f | %s %4.2f | %-11s |\n", goal[k], goal_value[k], goal_sign[k], goal_limit[k], goal_met[k] ? "reached" : "not reached"
 }
 
 function text(s) { gsub(/["\\]/, "\\\\&", s); return "\"" s "\"" }
@@ -106,7 +135,10 @@ function write_json(    k, i, key, part) {
 END {
     summarise()
     goals()
-    print_table()
+    for (k = 1; k <= n_about; k++) printf "%s: %s\n", about[k], told[about[k]]
+    print_results()
+    print_kernels()
+    print_goals()
     write_json()
     printf "\nAll values are in %s.\n", json
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Mixed precision: --bf16 and comm.reduce_dtype as a user meets them. STAGECOACH_TEST_ALL=1 compares all 200 updates with fp32.
+# shellcheck source=../lib.sh disable=SC2154
 . "$(dirname "$0")/../lib.sh"
 
 cat "$top"/src/*/*.c | head -c 300000 >"$work/text.txt"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Where the time goes: --profile, device.gemm_probe; and how many threads a rank has.
+# shellcheck source=../lib.sh disable=SC2154
 . "$(dirname "$0")/../lib.sh"
 
 cat "$top"/src/train/*.c | head -c 40000 >"$work/text.txt"

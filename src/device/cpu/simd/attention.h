@@ -42,8 +42,7 @@ static void TYPED(pack_pairs)(float *out, const VALUE *in, int64_t n, int64_t st
 
 static void TYPED(unpack)(VALUE *out, const float *in, int64_t n, int64_t stride, int64_t D, int64_t P)
 {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < D; c += V_N) V_PUT(out + i * stride + c, v_load(in + i * P + c), D - c);
+    for (int64_t i = 0; i < n; i++) V_EACH(c, D, V_PUT(out + i * stride + c, v_load(in + i * P + c), k));
 }
 
 /* K rows of D values as columns: pairs of words [W, BLOCK]; columns from K on are zero. rows: scratch for BLOCK rows */
@@ -62,11 +61,46 @@ static const float *TYPED(keep_row)(const sgc_attention_head *a, int64_t i, int6
     return buffer + skip;
 }
 
-/* In a block on the diagonal, query i sees keys up to i: that many vectors, the last of them in part. */
-V_INLINE int TYPED(live_vectors)(bool diagonal, int64_t i) { return diagonal ? (int)(i / V_N) + 1 : VECTORS; }
-V_INLINE vf TYPED(masked)(vf scores, bool diagonal, int64_t i, int j)
+/* Vectors of scores that are worked on together, so that their exponentials need not wait for each other. */
+enum { TYPED(GROUP) = VECTORS < 4 ? VECTORS : 4 };
+#define GROUP TYPED(GROUP)
+
+/* In a block on the diagonal, query i sees keys up to i: the scores of others are masked, and their gradients (NULL: none) set to zero, in the
+ * groups that it needs. Returns the number of vectors in these. */
+V_INLINE int TYPED(mask_row)(bool diagonal, int64_t i, float *s, float *ds)
 {
-    return diagonal && j == i / V_N ? v_select((vi){V_LANES} <= (int32_t)(i % V_N), scores, v_set(-INFINITY)) : scores;
+    if (!diagonal) return VECTORS;
+    const int n_vectors = (int)(i / V_N + GROUP) / GROUP * GROUP;
+    for (int j = (int)(i / V_N); j < n_vectors; j++) {
+        vi seen = (vi){V_LANES} + (int32_t)(j * V_N) <= (int32_t)i;
+        v_store(s + j * V_N, v_select(seen, v_load(s + j * V_N), v_set(-INFINITY)));
+        if (ds) v_store(ds + j * V_N, v_select(seen, v_load(ds + j * V_N), v_set(0)));
+    }
+    return n_vectors;
+}
+
+/* The scores of a query in n_vectors become weights; the sum, the maximum and what was summed up of the output follow. */
+V_INLINE void TYPED(softmax_row)(const int n_vectors, const float *scores, float *weights, float scale, float *max, float *sum, float *o, int64_t P,
+                                 const float *kept)
+{
+    vf largest = v_set(-INFINITY), part = {0};
+    for (int first = 0; first < n_vectors; first += GROUP)
+        V_UNROLL for (int j = first; j < first + GROUP; j++) largest = V_MAX(largest, v_load(scores + j * V_N));
+    float m = v_max_of(largest) * scale;
+    if (!(m <= *max)) { /* what was added before is rescaled */
+        vf factor = v_exp(v_set(*max - m));
+        *sum *= factor[0];
+        for (int64_t c = 0; c < P; c += V_N) v_store(o + c, v_load(o + c) * factor);
+        *max = m;
+    }
+    vf shift = v_set(-*max);
+    for (int first = 0; first < n_vectors; first += GROUP)
+        V_UNROLL for (int j = first; j < first + GROUP; j++) {
+            vf e = v_exp(V_FMA(v_load(scores + j * V_N), v_set(scale), shift));
+            part += e;
+            put_row(weights, j, kept ? e * v_load(kept + j * V_N) : e);
+        }
+    *sum += v_sum(part);
 }
 
 /* One query block against all keys up to it. kt: all keys, as columns block by block; v: all values, as pairs. */
@@ -87,26 +121,9 @@ static void TYPED(forward_block)(const sgc_attention_head *a, int64_t first, VAL
         const int64_t K = T - j0 < BLOCK ? T - j0 : BLOCK;
         product(diagonal ? COLUMNS_UP_TO_ROW : WHOLE, false, s, BLOCK, q, W, 1, kt + j0 * W, BLOCK, Q, BLOCK, WORDS(D));
         for (int64_t i = 0; i < Q; i++) {
-            const int live = TYPED(live_vectors)(diagonal, i);
-            vf score[VECTORS], largest = v_set(-INFINITY), part = {0};
-            for (int j = 0; j < live; j++) {
-                score[j] = TYPED(masked)(v_load(s + i * BLOCK + j * V_N), diagonal, i, j);
-                largest = V_MAX(largest, score[j]);
-            }
-            float m = v_max_of(largest) * scale;
-            if (!(m <= max[i])) { /* what was added before is rescaled */
-                vf factor = v_exp(v_set(max[i] - m));
-                sum[i] *= factor[0];
-                for (int64_t c = 0; c < P; c += V_N) v_store(o + i * P + c, v_load(o + i * P + c) * factor);
-                max[i] = m;
-            }
             const float *kept = a->drop ? TYPED(keep_row)(a, first + i, j0, keep) : NULL;
-            for (int j = 0; j < live; j++) {
-                vf e = v_exp(V_FMA(score[j], v_set(scale), v_set(-max[i])));
-                part += e;
-                put_row(s + i * WORDS(BLOCK), j, kept ? e * v_load(kept + j * V_N) : e);
-            }
-            sum[i] += v_sum(part);
+            const int n_vectors = TYPED(mask_row)(diagonal, i, s + i * BLOCK, NULL);
+            TYPED(softmax_row)(n_vectors, s + i * BLOCK, s + i * WORDS(BLOCK), scale, &max[i], &sum[i], o + i * P, P, kept);
         }
         product(diagonal ? TERMS_UP_TO_ROW : WHOLE, true, o, P, s, WORDS(BLOCK), 1, v + j0 / V_PAIR * P, P, Q, P, WORDS(K));
     }
@@ -151,33 +168,39 @@ static void TYPED(backward_keys)(const TYPED(backward) *w, int64_t j0)
 
 /* s: scores of queries i .. i + V_PAIR - 1 of a block of Q become their weights as pairs, and ds: gradients of the weights become those of the
  * scores, as pairs and as rows. */
-V_INLINE void TYPED(backward_scores)(const TYPED(backward) *w, int64_t i0, int64_t j0, int64_t i, int64_t Q, float *s, float *ds, float *ds_rows)
+V_INLINE void TYPED(backward_scores)(const TYPED(backward) *w, const bool dropping, int64_t i0, int64_t j0, int64_t i, int64_t Q, float *s, float *ds,
+                                     float *ds_rows)
 {
     const sgc_attention_head *a = w->a;
     const float scale = (float)(1 / sqrt((double)a->D));
-    const bool diagonal = i0 == j0;
-    const int live = TYPED(live_vectors)(diagonal, i);
-    float keep[V_PAIR][2 * BLOCK + 4], lse[V_PAIR], delta[V_PAIR];
+    float keep[V_PAIR][2 * BLOCK + 4];
     const float *kept[V_PAIR];
-    const int n = Q - i < V_PAIR ? (int)(Q - i) : V_PAIR;
-    for (int r = 0; r < n; r++) {
-        lse[r] = w->lse[i0 + i + r];
-        delta[r] = w->delta[i0 + i + r];
-        kept[r] = a->drop ? TYPED(keep_row)(a, i0 + i + r, j0, keep[r]) : NULL;
-    }
-    for (int j = 0; j < live; j++) {
-        vf weight[V_PAIR] = {{0}}, dscore[V_PAIR] = {{0}};
-        for (int r = 0; r < n; r++) {
-            vf score = TYPED(masked)(v_load(s + (i + r) * BLOCK + j * V_N), diagonal, i + r, j), dweight = v_load(ds + (i + r) * BLOCK + j * V_N);
-            weight[r] = v_exp(V_FMA(score, v_set(scale), v_set(-lse[r])));
-            vf factor = kept[r] ? v_load(kept[r] + j * V_N) : v_set(1);
-            dscore[r] = weight[r] * V_FMA(dweight, factor, v_set(-delta[r])) * scale;
-            weight[r] *= factor;
+    vf lse[V_PAIR], delta[V_PAIR];
+    int n_vectors = 0;
+    for (int r = 0; r < V_PAIR; r++) {
+        const bool is_there = i + r < Q;
+        if (!is_there) { /* a last row without a partner gets one of zeros: exp(-inf) */
+            memset(s + Q * BLOCK, 0, BLOCK * sizeof(*s));
+            memset(ds + Q * BLOCK, 0, BLOCK * sizeof(*ds));
         }
-        put_pair(s + i / V_PAIR * BLOCK, j, weight);
-        put_pair(ds + i / V_PAIR * BLOCK, j, dscore);
-        for (int r = 0; r < V_PAIR; r++) put_row(ds_rows + (i + r) * WORDS(BLOCK), j, dscore[r]);
+        n_vectors = TYPED(mask_row)(i0 == j0, i + r, s + (i + r) * BLOCK, ds + (i + r) * BLOCK);
+        lse[r] = v_set(is_there ? -w->lse[i0 + i + r] : -INFINITY);
+        delta[r] = v_set(is_there ? -w->delta[i0 + i + r] : 0);
+        kept[r] = dropping ? TYPED(keep_row)(a, i0 + i + r, j0, keep[r]) : NULL;
     }
+    for (int first = 0; first < n_vectors; first += GROUP)
+        V_UNROLL for (int j = first; j < first + GROUP; j++) {
+            vf weight[V_PAIR], dscore[V_PAIR];
+            V_UNROLL for (int r = 0; r < V_PAIR; r++) {
+                vf score = v_load(s + (i + r) * BLOCK + j * V_N), dweight = v_load(ds + (i + r) * BLOCK + j * V_N);
+                weight[r] = v_exp(V_FMA(score, v_set(scale), lse[r]));
+                dscore[r] = weight[r] * scale * (dropping ? V_FMA(dweight, v_load(kept[r] + j * V_N), delta[r]) : dweight + delta[r]);
+                if (dropping) weight[r] *= v_load(kept[r] + j * V_N);
+            }
+            put_pair(s + i / V_PAIR * BLOCK, j, weight);
+            put_pair(ds + i / V_PAIR * BLOCK, j, dscore);
+            V_UNROLL for (int r = 0; r < V_PAIR; r++) put_row(ds_rows + (i + r) * WORDS(BLOCK), j, dscore[r]);
+        }
 }
 
 static void TYPED(backward_block)(const TYPED(backward) *w, int64_t i0, int64_t j0, bool dq, bool dkv)
@@ -188,7 +211,10 @@ static void TYPED(backward_block)(const TYPED(backward) *w, int64_t i0, int64_t 
     ALIGNED float s[BLOCK * BLOCK], ds[BLOCK * BLOCK], rows[V_PAIR == 1 ? 1 : BLOCK * BLOCK / V_PAIR], *ds_rows = V_PAIR == 1 ? ds : rows;
     product(diagonal ? COLUMNS_UP_TO_ROW : WHOLE, false, s, BLOCK, w->q_rows + i0 * W, W, 1, w->kt, BLOCK, Q, BLOCK, WORDS(D));
     product(diagonal ? COLUMNS_UP_TO_ROW : WHOLE, false, ds, BLOCK, w->dy_rows + i0 * W, W, 1, w->vt, BLOCK, Q, BLOCK, WORDS(D));
-    for (int64_t i = 0; i < Q; i += V_PAIR) TYPED(backward_scores)(w, i0, j0, i, Q, s, ds, ds_rows);
+    for (int64_t i = 0; i < Q; i += V_PAIR) {
+        if (a->drop) TYPED(backward_scores)(w, true, i0, j0, i, Q, s, ds, ds_rows);
+        else TYPED(backward_scores)(w, false, i0, j0, i, Q, s, ds, ds_rows);
+    }
     if (dkv) {
         product(diagonal ? TERMS_FROM_ROW : WHOLE, true, w->dv, P, s, 1, BLOCK, w->dy_pairs + i0 / V_PAIR * P, P, K, P, WORDS(Q));
         product(diagonal ? TERMS_FROM_ROW : WHOLE, true, w->dk, P, ds, 1, BLOCK, w->q_pairs + i0 / V_PAIR * P, P, K, P, WORDS(Q));
@@ -223,7 +249,7 @@ static void TYPED(attention_backward)(const sgc_attention_head *a, void *dqkv_, 
     }
     for (int64_t i = 0; i < T; i++) {
         vf sum = {0};
-        for (int64_t c = 0; c < D; c += V_N) sum = V_FMA(V_GET(dy + i * C + c, D - c), V_GET(y + i * C + c, D - c), sum);
+        V_EACH(c, D, sum = V_FMA(V_GET(dy + i * C + c, k), V_GET(y + i * C + c, k), sum));
         w.delta[i] = v_sum(sum);
     }
     if (dq) memset(w.dq, 0, (size_t)(T * P) * sizeof(*w.dq));
@@ -263,7 +289,7 @@ static void TYPED(attend)(void *y_, const void *q_, const void *k_, const void *
     vf part = {0};
     for (int64_t j = 0; j < n; j += V_N) {
         vf e = v_exp(v_load_n(weights + j, n - j) - max);
-        if (n - j < V_N) e = v_select((vi){V_LANES} < (int32_t)(n - j), e, v_set(0));
+        e = v_first_n(e, n - j);
         part += e;
         v_store_n(weights + j, e, n - j);
     }
@@ -279,3 +305,4 @@ static void TYPED(attend)(void *y_, const void *q_, const void *k_, const void *
 #undef VECTORS
 #undef ALIGNED
 #undef WORDS
+#undef GROUP

@@ -6,12 +6,12 @@
 /* One loop per kind, so that the choice is outside of it. */
 V_INLINE void TYPED(activation_forward_kind)(const int kind, VALUE *y, const VALUE *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(y + i, activation_value(kind, V_GET(x + i, n - i)), n - i);
+    V_EACH(i, n, V_PUT(y + i, activation_value(kind, V_GET(x + i, k)), k));
 }
 
 V_INLINE void TYPED(activation_backward_kind)(const int kind, VALUE *dx, const VALUE *dy, const VALUE *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(dx + i, V_GET(dy + i, n - i) * activation_slope(kind, V_GET(x + i, n - i)), n - i);
+    V_EACH(i, n, V_PUT(dx + i, V_GET(dy + i, k) * activation_slope(kind, V_GET(x + i, k)), k));
 }
 
 static void TYPED(activation_forward)(int kind, void *y, const void *x, int64_t n)
@@ -40,25 +40,25 @@ static void TYPED(add)(void *z_, const void *x_, const void *y_, int64_t n)
 {
     VALUE *z = z_;
     const VALUE *x = x_, *y = y_;
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(z + i, V_GET(x + i, n - i) + V_GET(y + i, n - i), n - i);
+    V_EACH(i, n, V_PUT(z + i, V_GET(x + i, k) + V_GET(y + i, k), k));
 }
 
 static void TYPED(add_to_wide)(float *z, const void *x_, int64_t n)
 {
     const VALUE *x = x_;
-    for (int64_t i = 0; i < n; i += V_N) v_store_n(z + i, v_load_n(z + i, n - i) + V_GET(x + i, n - i), n - i);
+    V_EACH(i, n, v_store_n(z + i, v_load_n(z + i, k) + V_GET(x + i, k), k));
 }
 
 static void TYPED(widen)(float *z, const void *x_, int64_t n)
 {
     const VALUE *x = x_;
-    for (int64_t i = 0; i < n; i += V_N) v_store_n(z + i, V_GET(x + i, n - i), n - i);
+    V_EACH(i, n, v_store_n(z + i, V_GET(x + i, k), k));
 }
 
 static void TYPED(narrow)(void *z_, const float *x, int64_t n)
 {
     VALUE *z = z_;
-    for (int64_t i = 0; i < n; i += V_N) V_PUT(z + i, v_load_n(x + i, n - i), n - i);
+    V_EACH(i, n, V_PUT(z + i, v_load_n(x + i, k), k));
 }
 
 static void TYPED(dropout)(void *y_, const void *x_, int64_t first, int64_t n, sgc_philox_key key, uint32_t stream, int64_t sample, uint32_t threshold,
@@ -74,23 +74,37 @@ static void TYPED(dropout)(void *y_, const void *x_, int64_t first, int64_t n, s
     }
 }
 
+/* n numbers from element i on, wide or values */
+V_INLINE vf TYPED(load_either)(const void *x, bool is_wide, int64_t i, int64_t n)
+{
+    return is_wide ? v_load_n((const float *)x + i, n) : V_GET((const VALUE *)x + i, n);
+}
+
 static void TYPED(adamw)(void *values_, float *p, float *m, float *v, const void *g, bool g_is_wide, int64_t n, const sgc_adamw_factors *a)
 {
     VALUE *values = values_;
-    for (int64_t i = 0; i < n; i += V_N) {
-        vf gradient = g_is_wide ? v_load_n((const float *)g + i, n - i) : V_GET((const VALUE *)g + i, n - i);
-        vf weight = adamw_step(p + i, m + i, v + i, gradient, n - i, a);
-        if (values) V_PUT(values + i, weight, n - i);
-    }
+    V_EACH(i, n, {
+        vf weight = adamw_step(p + i, m + i, v + i, TYPED(load_either)(g, g_is_wide, i, k), k, a);
+        if (values) V_PUT(values + i, weight, k);
+    });
 }
 
 static double TYPED(square_sum)(const void *x, bool is_wide, int64_t n)
 {
-    vd sum_low = {0}, sum_high = {0}, low, high;
-    for (int64_t i = 0; i < n; i += V_N) {
-        v_to_double(is_wide ? v_load_n((const float *)x + i, n - i) : V_GET((const VALUE *)x + i, n - i), &low, &high);
-        sum_low += low * low;
-        sum_high += high * high;
+    vd even_low = {0}, even_high = {0}, odd_low = {0}, odd_high = {0}, low, high; /* apart, so that additions need not wait for each other */
+    int64_t first = 0;
+    for (; first + 2 * V_N <= n; first += 2 * V_N) {
+        v_to_double(TYPED(load_either)(x, is_wide, first, V_N), &low, &high);
+        even_low += low * low;
+        even_high += high * high;
+        v_to_double(TYPED(load_either)(x, is_wide, first + V_N, V_N), &low, &high);
+        odd_low += low * low;
+        odd_high += high * high;
     }
-    return v_sum_double(sum_low + sum_high);
+    for (; first < n; first += V_N) {
+        v_to_double(TYPED(load_either)(x, is_wide, first, n - first), &low, &high);
+        even_low += low * low;
+        even_high += high * high;
+    }
+    return v_sum_double((even_low + even_high) + (odd_low + odd_high));
 }

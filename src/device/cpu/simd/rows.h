@@ -10,16 +10,11 @@ static void TYPED(layer_norm_forward)(void *y_, float *mean, float *rstd, const 
     const VALUE *x = x_, *w = w_, *b = b_;
     for (int64_t n = 0; n < N; n++, x += C, y += C) {
         vf sum = {0}, squares = {0};
-        for (int64_t c = 0; c < C; c += V_N) sum += V_GET(x + c, C - c);
+        V_EACH(c, C, sum += V_GET(x + c, k));
         float m = (float)(v_sum(sum) / (double)C);
-        for (int64_t c = 0; c < C; c += V_N) {
-            vf centred = V_GET(x + c, C - c) - m;
-            if (C - c < V_N) centred = v_select((vi){V_LANES} < (int32_t)(C - c), centred, v_set(0));
-            squares = V_FMA(centred, centred, squares);
-        }
+        V_EACH(c, C, vf centred = v_first_n(V_GET(x + c, k) - m, k); squares = V_FMA(centred, centred, squares));
         float r = (float)(1 / sqrt(v_sum(squares) / (double)C + epsilon));
-        for (int64_t c = 0; c < C; c += V_N)
-            V_PUT(y + c, V_FMA((V_GET(x + c, C - c) - m) * r, V_GET(w + c, C - c), V_GET(b + c, C - c)), C - c);
+        V_EACH(c, C, V_PUT(y + c, V_FMA((V_GET(x + c, k) - m) * r, V_GET(w + c, k), V_GET(b + c, k)), k));
         mean[n] = m;
         rstd[n] = r;
     }
@@ -35,19 +30,18 @@ static void TYPED(layer_norm_backward)(void *dx_, bool add_dx, float *dw, float 
     for (int64_t n = 0; n < N; n++, x += C, dx += C, dy += C) {
         vf sum = {0}, dot = {0};
         float m = mean[n], r = rstd[n];
-        for (int64_t c = 0; c < C; c += V_N) { /* the tail is zero through dy and w */
-            vf d = V_GET(dy + c, C - c), normalized = (V_GET(x + c, C - c) - m) * r, g = d * V_GET(w + c, C - c);
+        V_EACH(c, C, {
+            vf d = V_GET(dy + c, k), normalized = (V_GET(x + c, k) - m) * r, g = d * V_GET(w + c, k); /* zero behind the last column */
             sum += g;
             dot = V_FMA(g, normalized, dot);
-            v_store_n(dw + c, V_FMA(d, normalized, v_load_n(dw + c, C - c)), C - c);
-            v_store_n(db + c, v_load_n(db + c, C - c) + d, C - c);
-        }
+            v_store_n(dw + c, V_FMA(d, normalized, v_load_n(dw + c, k)), k);
+            v_store_n(db + c, v_load_n(db + c, k) + d, k);
+        });
         float mean_g = (float)(v_sum(sum) / (double)C), mean_dot = (float)(v_sum(dot) / (double)C);
-        for (int64_t c = 0; c < C; c += V_N) {
-            vf g = V_GET(dy + c, C - c) * V_GET(w + c, C - c);
-            vf value = r * (g - mean_g - (V_GET(x + c, C - c) - m) * r * mean_dot);
-            V_PUT(dx + c, add_dx ? V_GET(dx + c, C - c) + value : value, C - c);
-        }
+        V_EACH(c, C, {
+            vf g = V_GET(dy + c, k) * V_GET(w + c, k), value = r * (g - mean_g - (V_GET(x + c, k) - m) * r * mean_dot);
+            V_PUT(dx + c, add_dx ? V_GET(dx + c, k) + value : value, k);
+        });
     }
 }
 
@@ -57,13 +51,12 @@ static void TYPED(column_sums)(float *sum, const void *x_, int64_t N, int64_t C)
     memset(sum, 0, (size_t)C * sizeof(*sum));
     int64_t n = 0;
     for (; n + 4 <= N; n += 4) /* four rows at a time, so that the sums are loaded and stored less often */
-        for (int64_t c = 0; c < C; c += V_N) {
+        V_EACH(c, C, {
             const VALUE *at = x + n * C + c;
-            vf upper = V_GET(at, C - c) + V_GET(at + C, C - c), lower = V_GET(at + 2 * C, C - c) + V_GET(at + 3 * C, C - c);
-            v_store_n(sum + c, v_load_n(sum + c, C - c) + (upper + lower), C - c);
-        }
-    for (; n < N; n++)
-        for (int64_t c = 0; c < C; c += V_N) v_store_n(sum + c, v_load_n(sum + c, C - c) + V_GET(x + n * C + c, C - c), C - c);
+            vf upper = V_GET(at, k) + V_GET(at + C, k), lower = V_GET(at + 2 * C, k) + V_GET(at + 3 * C, k);
+            v_store_n(sum + c, v_load_n(sum + c, k) + (upper + lower), k);
+        });
+    for (; n < N; n++) V_EACH(c, C, v_store_n(sum + c, v_load_n(sum + c, k) + V_GET(x + n * C + c, k), k));
 }
 
 static void TYPED(cross_entropy)(double *loss, void *dlogits_, const float *logits, float *exps, int32_t target, int64_t V, double smoothing,
@@ -85,6 +78,6 @@ static void TYPED(cross_entropy)(double *loss, void *dlogits_, const float *logi
     vf factor = v_set((float)(scale / sum)), spread = v_set((float)(-scale * smoothing / (double)V));
     /* the target's gradient is a difference of nearly equal numbers, made in double */
     double of_loss = scale * (exps[target] / sum - (1 - smoothing) - smoothing / (double)V);
-    for (int64_t v = 0; v < V; v += V_N) V_PUT(dlogits + v, V_FMA(v_load_n(exps + v, V - v), factor, spread), V - v);
+    V_EACH(v, V, V_PUT(dlogits + v, V_FMA(v_load_n(exps + v, k), factor, spread), k));
     V_PUT(dlogits + target, v_set((float)of_loss), 1);
 }

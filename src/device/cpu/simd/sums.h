@@ -20,13 +20,13 @@ V_INLINE double row_exp_sum(float *out, const float *row, int64_t V, float max, 
     vd sum_low = {0}, sum_high = {0}, all_low = {0}, all_high = {0}, low, high;
     for (int64_t first = 0; first < V; first += SUM_VECTORS * V_N) {
         vf part = {0}, part_all = {0};
-        for (int64_t v = first; v < V && v < first + SUM_VECTORS * V_N; v += V_N) {
-            vf x = v_load_n(row + v, V - v), e = v_exp(x - max);
+        const int64_t n = V - first < SUM_VECTORS * V_N ? V - first : SUM_VECTORS * V_N;
+        V_EACH(v, n, {
+            vf x = v_load_n(row + first + v, k), e = v_first_n(v_exp(x - max), k);
             part_all += x;
-            if (V - v < V_N) e = v_select((vi){V_LANES} < (int32_t)(V - v), e, v_set(0));
             part += e;
-            if (out) v_store_n(out + v, e, V - v);
-        }
+            if (out) v_store_n(out + first + v, e, k);
+        });
         v_to_double(part, &low, &high);
         sum_low += low;
         sum_high += high;
@@ -41,9 +41,9 @@ V_INLINE double row_exp_sum(float *out, const float *row, int64_t V, float max, 
 /* out [n] += the sum of rows that are `stride` apart, in their order */
 static void add_rows(float *out, const float *rows, int64_t n_rows, int64_t stride, int64_t n)
 {
-    for (int64_t c = 0; c < n; c += V_N) {
-        vf sum = v_load_n(rows + c, n - c);
-        for (int64_t i = 1; i < n_rows; i++) sum += v_load_n(rows + i * stride + c, n - c);
-        v_store_n(out + c, v_load_n(out + c, n - c) + sum, n - c);
-    }
+    V_EACH(c, n, {
+        vf sum = v_load_n(rows + c, k);
+        for (int64_t i = 1; i < n_rows; i++) sum += v_load_n(rows + i * stride + c, k);
+        v_store_n(out + c, v_load_n(out + c, k) + sum, k);
+    });
 }

@@ -134,15 +134,19 @@ V_INLINE vf v_widen(vh h)
 
 V_INLINE vh v_narrow(vf v)
 {
-    vu bits = (vu)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u), is_nan = (vu)(v != v);
-    vu upper = ((is_nan & (bits | 0x400000u)) | (~is_nan & rounded)) >> 16;
+    vu bits = (vu)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
 #if V_BYTES == 64
-    return (vh)_mm512_cvtepi32_epi16((__m512i)upper);
-#elif V_BYTES == 32
+    __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    __m512i kept = _mm512_mask_or_epi32((__m512i)rounded, is_nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
+    return (vh)_mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
+#else
+    vu is_nan = (vu)(v != v), upper = ((is_nan & (bits | 0x400000u)) | (~is_nan & rounded)) >> 16;
+#if V_BYTES == 32
     __m256i packed = _mm256_packus_epi32((__m256i)upper, (__m256i)upper);
     return (vh)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
 #else
     return __builtin_convertvector(upper, vh);
+#endif
 #endif
 }
 
@@ -204,7 +208,22 @@ V_INLINE void v_store_bf16_n(sgc_bf16 *p, vf v, int64_t n)
 #define V_GET(p, n) V_BY_TYPE(p, v_load_n, v_load_bf16_n)(p, n)
 #define V_PUT(p, v, n) V_BY_TYPE(p, v_store_n, v_store_bf16_n)(p, v, n)
 
+/* A body for each whole vector of n elements from i on, where k is the constant V_N, and once for the k elements that are left. */
+#define V_EACH(i, n, ...)                    \
+    do {                                     \
+        int64_t i = 0;                       \
+        for (; i + V_N <= (n); i += V_N) {   \
+            enum { k = V_N };                \
+            __VA_ARGS__;                     \
+        }                                    \
+        if (i < (n)) {                       \
+            const int64_t k = (n) - i;       \
+            __VA_ARGS__;                     \
+        }                                    \
+    } while (0)
+
 V_INLINE vf v_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+V_INLINE vf v_first_n(vf x, int64_t n) { return n >= V_N ? x : v_select((vi){V_LANES} < (int32_t)n, x, v_set(0)); } /* zeros behind */
 V_INLINE vf v_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 V_INLINE vf v_copy_sign(vf x, vf sign) { return (vf)(((vi)x & 0x7fffffff) | ((vi)sign & (int32_t)0x80000000)); }
 
@@ -282,7 +301,17 @@ V_INLINE vf v_exp(vf x)
 #endif
 }
 
-V_INLINE vf v_sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }
+V_INLINE vf v_sigmoid(vf x)
+{
+#if V_BYTES == 64
+    /* a reciprocal of 14 bits and one step of Newton's: a third of the time of a division; the sum stays below 2^126, above which the
+     * reciprocal would be a denormal */
+    vf sum = 1.0f + v_exp(V_MIN(v_set(87.0f), -x)), r = (vf)_mm512_rcp14_ps((__m512)sum);
+    return V_FMA(r, V_FMA(-sum, r, v_set(1)), r);
+#else
+    return 1.0f / (1.0f + v_exp(-x));
+#endif
+}
 
 V_INLINE vf v_tanh(vf x)
 {
