@@ -100,7 +100,10 @@ ranks 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/straight" "${lo
 killed=0 attempts=0 finished=0
 while [ $finished = 0 ] && [ $attempts -lt 200 ]; do
     attempts=$((attempts + 1))
-    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/killed" "${long[@]}" --resume_from_checkpoint auto >"$work/log" 2>&1 &
+    # slow saves while there are kills to come, so that no machine is done before them
+    slow=(env)
+    [ $killed -ge $n_kills ] || slow=(env LD_PRELOAD="$fault" FAULT_ROOT="$work/killed" FAULT_RANKS=all FAULT_AT=1 FAULT_KIND=SLEEP FAULT_MS=3)
+    mpirun -n 2 "${slow[@]}" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/killed" "${long[@]}" --resume_from_checkpoint auto >"$work/log" 2>&1 &
     job=$!
     if [ $killed -lt $n_kills ]; then
         sleep "0.$((25 + RANDOM % 50))"
