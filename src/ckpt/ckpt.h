@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 #include "base/util.h"
-#include "ckpt/element.h"
+#include "base/dtype.h"
 #include "comm/comm.h"
 #include "model/model.h"
 #include "zero/zero.h"
@@ -110,7 +110,7 @@ sgc_status sgc_ckpt_open(sgc_ckpt **c, const char *path, sgc_group *group);
 void sgc_ckpt_close(sgc_ckpt *c);
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c);
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c);
-sgc_element sgc_ckpt_element(const sgc_ckpt *c);
+sgc_dtype sgc_ckpt_dtype(const sgc_ckpt *c);
 bool sgc_ckpt_has_slot(const sgc_ckpt *c, sgc_slot slot);
 int64_t sgc_ckpt_bytes(const sgc_ckpt *c);           /* of all files */
 bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer states */

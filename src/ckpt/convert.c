@@ -21,7 +21,7 @@ typedef struct conversion {
     int rank, size;
     sgc_ckpt_info info;       /* of the new checkpoint */
     int64_t block_size;
-    sgc_element dtype;
+    sgc_dtype dtype;
     sgc_ckpt_files *files;
     sgc_ckpt_part *parts;     /* owned: what each shard holds; no values */
     int n_parts;
@@ -39,11 +39,11 @@ static sgc_status fill(conversion *c, const target *t, int k, int64_t from, int6
 {
     sgc_status st = SGC_OK;
     const sgc_ckpt_part *p = &c->parts[k];
-    int64_t bytes = sgc_element_bytes(c->dtype), begin = (from - t->offset[k]) / bytes, end = (to - t->offset[k] + bytes - 1) / bytes;
+    int64_t bytes = sgc_dtype_bytes(c->dtype), begin = (from - t->offset[k]) / bytes, end = (to - t->offset[k] + bytes - 1) / bytes;
     SGC_TRY(sgc_ckpt_read(c->from.ckpt, p->unit, p->slot, t->shard * p->flat.n_shard + begin, end - begin, c->values));
-    if (c->dtype == SGC_ELEMENT_FLOAT16)
+    if (c->dtype == SGC_F16)
         for (int64_t i = 0; i < end - begin; i++) c->n_overflows += isfinite(c->values[i]) && fabsf(c->values[i]) >= 65520.0f;
-    sgc_element_pack(c->dtype, c->values, end - begin, c->values);
+    sgc_dtype_pack(c->dtype, c->values, end - begin, c->values);
     memcpy(c->block + (from - first), (const char *)c->values + (from - t->offset[k] - begin * bytes), (size_t)(to - from));
 done:
     return st;
@@ -62,7 +62,7 @@ static sgc_status make_block(conversion *c, const target *t, int64_t first, int6
         if (from < to) memcpy(c->block + (from - first), p->bytes + (from - p->offset), (size_t)(to - from));
     }
     for (int k = 0; k < c->n_parts; k++) {
-        int64_t from = larger(first, t->offset[k]), to = smaller(end, t->offset[k] + c->parts[k].flat.n_shard * sgc_element_bytes(c->dtype));
+        int64_t from = larger(first, t->offset[k]), to = smaller(end, t->offset[k] + c->parts[k].flat.n_shard * sgc_dtype_bytes(c->dtype));
         if (from < to) SGC_TRY(fill(c, t, k, from, to, first));
     }
 done:
@@ -76,7 +76,7 @@ static sgc_status sketch_shard(conversion *c, int shard, sgc_h5_sketch *sketch, 
     sgc_h5 *f = NULL;
     char dataset[256], name[64];
     int64_t n_bytes;
-    hid_t type = sgc_element_h5(c->dtype);
+    hid_t type = sgc_dtype_h5(c->dtype);
     sgc_manifest_path(name, SGC_FILE_SHARDS + shard, c->files->n_files);
     SGC_TRY(sgc_h5_create_sketch(&f, name));
     for (int k = 0; k < c->n_parts; k++) {
@@ -137,7 +137,7 @@ static sgc_status write_share(conversion *c, sgc_str *lines)
 {
     sgc_status st = SGC_OK;
     int64_t n = c->files->n_shards, begin = n * c->rank / c->size, end = n * (c->rank + 1) / c->size;
-    size_t n_values = (size_t)(c->block_size / sgc_element_bytes(c->dtype) + 2);
+    size_t n_values = (size_t)(c->block_size / sgc_dtype_bytes(c->dtype) + 2);
     sgc_str_printf(lines, "%s", "");
     c->block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)c->block_size);
     c->values = sgc_mem_alloc(SGC_MEM_CHECKPOINT, n_values * sizeof(*c->values));
@@ -226,12 +226,12 @@ static sgc_status prepare_local(conversion *c, const char *from, const char *to,
     c->info = *sgc_ckpt_get_info(c->from.ckpt);
     memcpy(c->info.id, id, sizeof(id));
     c->block_size = c->from.ckpt->manifest.block_size;
-    c->dtype = spec->has_dtype ? spec->dtype : sgc_ckpt_element(c->from.ckpt);
+    c->dtype = spec->has_dtype ? spec->dtype : sgc_ckpt_dtype(c->from.ckpt);
     bool weights_only = spec->weights_only || sgc_ckpt_is_weights_only(c->from.ckpt);
-    if (c->dtype != SGC_ELEMENT_FLOAT32 && !weights_only)
-        return sgc_err(SGC_ECONFIG, "a checkpoint to resume from has float32 tensors; for %s add --weights_only", sgc_element_name(c->dtype));
+    if (c->dtype != SGC_F32 && !weights_only)
+        return sgc_err(SGC_ECONFIG, "a checkpoint to resume from has float32 tensors; for %s add --weights_only", sgc_dtype_name(c->dtype));
     if (spec->n_shards > 0) c->info.world_size = spec->n_shards;
-    snprintf(c->info.dtype, sizeof(c->info.dtype), "%s", sgc_element_name(c->dtype));
+    snprintf(c->info.dtype, sizeof(c->info.dtype), "%s", sgc_dtype_name(c->dtype));
     sgc_time_iso(c->info.date);
     snprintf(c->info.host, sizeof(c->info.host), "%.*s", (int)sizeof(c->info.host) - 1, sgc_node_name());
     SGC_TRY(name_places(c, to));

@@ -31,11 +31,11 @@ const sgc_ckpt_field sgc_ckpt_info_fields[] = {
 #undef INFO
 };
 
-hid_t sgc_element_h5(sgc_element dtype)
+hid_t sgc_dtype_h5(sgc_dtype dtype)
 {
     hid_t type = H5Tcopy(H5T_IEEE_F32LE);
-    if (dtype == SGC_ELEMENT_FLOAT32) return type;
-    size_t n_exponent = dtype == SGC_ELEMENT_BFLOAT16 ? 8 : 5, n_fraction = 15 - n_exponent;
+    if (dtype == SGC_F32) return type;
+    size_t n_exponent = dtype == SGC_BF16 ? 8 : 5, n_fraction = 15 - n_exponent;
     H5Tset_fields(type, 15, n_fraction, n_exponent, 0, n_fraction); /* of the 32 bits that it still has */
     H5Tset_precision(type, 16);
     H5Tset_size(type, 2);
@@ -165,9 +165,9 @@ sgc_status sgc_index_make(const sgc_model *model, const sgc_ckpt_info *info, con
     bool has_slot[SGC_N_SLOTS] = {false};
     sgc_h5 *f = NULL;
     sgc_h5_sketch sketch = {0};
-    sgc_element dtype = SGC_ELEMENT_FLOAT32;
-    sgc_element_find(info->dtype, &dtype);
-    hid_t type = sgc_element_h5(dtype);
+    sgc_dtype dtype = SGC_F32;
+    sgc_dtype_find(info->dtype, &dtype);
+    hid_t type = sgc_dtype_h5(dtype);
     SGC_TRY(sgc_h5_create_sketch(&f, "checkpoint.h5"));
     for (int k = 0; k < n_parts; k++) {
         has_slot[parts[k].slot] = true;

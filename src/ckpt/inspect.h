@@ -42,9 +42,9 @@ typedef struct sgc_convert_spec {
     int n_shards;             /* 0: as they are                                                    */
     bool weights_only;
     bool has_dtype;           /* false: as it is                                                   */
-    sgc_element dtype;          /* other than float32 only with weights_only or of weights           */
+    sgc_dtype dtype;          /* other than float32 only with weights_only or of weights           */
 } sgc_convert_spec;
-typedef struct sgc_convert_result { int n_shards; sgc_element dtype; bool weights_only; int64_t n_bytes, n_overflows; } sgc_convert_result;
+typedef struct sgc_convert_result { int n_shards; sgc_dtype dtype; bool weights_only; int64_t n_bytes, n_overflows; } sgc_convert_result;
 /**
  * Make the checkpoint TO of the checkpoint FROM, whose blocks are checked on the way. Collective: the ranks share the shards of TO.
  * Memory: one block of FROM and one buffer. Under a temporary name until everything is synced.

@@ -25,9 +25,9 @@ void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int worl
     sgc_str_printf(text, "block_size %" PRId64 "\n", block_size);
 }
 
-void sgc_manifest_put_dtype(sgc_str *text, sgc_element dtype)
+void sgc_manifest_put_dtype(sgc_str *text, sgc_dtype dtype)
 {
-    if (dtype != SGC_ELEMENT_FLOAT32) sgc_str_printf(text, "dtype %s\n", sgc_element_name(dtype));
+    if (dtype != SGC_F32) sgc_str_printf(text, "dtype %s\n", sgc_dtype_name(dtype));
 }
 
 void sgc_manifest_put_file(sgc_str *text, int file, int n_shard_files, int64_t n_bytes)
@@ -139,10 +139,10 @@ static bool take_slot(reader *r, sgc_slot *slot)
 }
 
 /* float32 is not written. */
-static bool take_dtype(reader *r, sgc_element *dtype)
+static bool take_dtype(reader *r, sgc_dtype *dtype)
 {
-    for (int t = SGC_ELEMENT_FLOAT32 + 1; t < SGC_N_ELEMENTS; t++)
-        if (take_text(r, sgc_element_name(t))) {
+    for (int t = SGC_F32 + 1; t < SGC_N_STORED_DTYPES; t++)
+        if (take_text(r, sgc_dtype_name(t))) {
             *dtype = t;
             return true;
         }
@@ -205,7 +205,7 @@ static sgc_status take_file(reader *r, sgc_manifest *m, int number, const char *
         f->data = data;
         sgc_manifest_data *d = &f->data[f->n_data];
         if (!take_number(r, f->n_bytes, &d->offset) || !take_text(r, " ") ||
-            !take_number(r, (f->n_bytes - d->offset) / sgc_element_bytes(m->dtype), &d->n) || d->n == 0 || !take_text(r, " ") ||
+            !take_number(r, (f->n_bytes - d->offset) / sgc_dtype_bytes(m->dtype), &d->n) || d->n == 0 || !take_text(r, " ") ||
             !take_slot(r, &d->slot) || !take_unit(r, d->unit) || !take_newline(r))
             return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": not a dataset that lies in %s", path, r->line, name);
         d->shard = (int)shard;

@@ -58,7 +58,7 @@ typedef struct sgc_manifest_file {
 typedef struct sgc_manifest {
     char id[SGC_ID_CHARS + 1];
     int64_t step, block_size;
-    sgc_element dtype;
+    sgc_dtype dtype;
     int world_size;           /* shards */
     int n_shard_files;
     int *file_of;             /* owned: [world_size] number among the files of the one that holds a shard */
@@ -72,7 +72,7 @@ void sgc_manifest_path(char path[64], int file, int n_shard_files);
 
 /* Writing: the lines in their order, appended to the text. */
 void sgc_manifest_put_head(sgc_str *text, const char *id, int64_t step, int world_size, int n_shard_files, int64_t block_size);
-void sgc_manifest_put_dtype(sgc_str *text, sgc_element dtype);                 /* after the head; nothing for float32 */
+void sgc_manifest_put_dtype(sgc_str *text, sgc_dtype dtype);                 /* after the head; nothing for float32 */
 void sgc_manifest_put_file(sgc_str *text, int file, int n_shard_files, int64_t n_bytes);
 void sgc_manifest_put_hash(sgc_str *text, uint64_t hash);                     /* of the file's next block */
 /* Size and hashes of a file whose bytes lie in memory. */

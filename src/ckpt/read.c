@@ -88,7 +88,7 @@ sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
     SGC_TRY(file_path(c, SGC_FILE_INDEX, name));
     SGC_TRY(sgc_index_read(index, n_index_bytes, name, &c->info, &c->state));
     if (strcmp(c->info.id, c->manifest.id) != 0 || c->info.world_size != c->manifest.world_size || c->info.step != c->manifest.step ||
-        strcmp(c->info.dtype, sgc_element_name(c->manifest.dtype)) != 0) {
+        strcmp(c->info.dtype, sgc_dtype_name(c->manifest.dtype)) != 0) {
         st = sgc_err(SGC_ECKPT, "%s and the manifest beside it are of different checkpoints", name);
         goto done;
     }
@@ -169,7 +169,7 @@ void sgc_ckpt_close(sgc_ckpt *c)
 const sgc_ckpt_info *sgc_ckpt_get_info(const sgc_ckpt *c) { return &c->info; }
 const sgc_run_state *sgc_ckpt_get_state(const sgc_ckpt *c) { return &c->state; }
 
-sgc_element sgc_ckpt_element(const sgc_ckpt *c) { return c->manifest.dtype; }
+sgc_dtype sgc_ckpt_dtype(const sgc_ckpt *c) { return c->manifest.dtype; }
 
 /* One file is open at a time: a rank reads them in order. */
 static sgc_status open_file(sgc_ckpt *c, int file, char path[SGC_PATH_MAX])
@@ -216,8 +216,8 @@ done:
 static sgc_status read_shard(sgc_ckpt *c, const sgc_manifest_data *data, int64_t first, int64_t n, float *out)
 {
     sgc_status st = SGC_OK;
-    const sgc_element dtype = c->manifest.dtype;
-    int64_t block_size = c->manifest.block_size, bytes = sgc_element_bytes(dtype);
+    const sgc_dtype dtype = c->manifest.dtype;
+    int64_t block_size = c->manifest.block_size, bytes = sgc_dtype_bytes(dtype);
     int64_t next = data->offset + first * bytes, end = next + n * bytes;
     char *to = (char *)(out + n) - n * bytes; /* short elements grow in place, from the first on */
     const char *read = to;
@@ -228,7 +228,7 @@ static sgc_status read_shard(sgc_ckpt *c, const sgc_manifest_data *data, int64_t
         to += stop - next;
         next = stop;
     }
-    if (dtype != SGC_ELEMENT_FLOAT32) sgc_element_unpack(dtype, read, n, out);
+    if (dtype != SGC_F32) sgc_dtype_unpack(dtype, read, n, out);
 done:
     return st;
 }

@@ -17,7 +17,7 @@ int sgc_files_leader(const sgc_ckpt_files *f, int file); /* its lowest rank */
 sgc_status sgc_files_single(sgc_ckpt_files **f, int n_shards);
 
 /* The type in HDF5: bfloat16 and float16 as types of their own fields. Closed by the caller. */
-hid_t sgc_element_h5(sgc_element dtype);
+hid_t sgc_dtype_h5(sgc_dtype dtype);
 
 /* Name of a shard's dataset: /ID/SLOT/UNIT, or /ID/RANK/SLOT/UNIT where files hold several shards. */
 void sgc_shard_dataset(char path[256], const sgc_ckpt_files *files, const char *id, int shard, const sgc_ckpt_part *part);

@@ -94,7 +94,7 @@ static void name_tensors(const sgc_manifest *m, const sgc_model *model, sgc_ckpt
     enum { SHOWN = 6 };
     const sgc_manifest_file *f = &m->files[file];
     int n_named = 0;
-    int64_t bytes = sgc_element_bytes(m->dtype);
+    int64_t bytes = sgc_dtype_bytes(m->dtype);
     sgc_str names = {0};
     for (int k = 0; k < f->n_data; k++) {
         const sgc_manifest_data *data = &f->data[k];

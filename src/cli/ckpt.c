@@ -144,7 +144,7 @@ static sgc_status parse(const struct command *c, int argc, char **argv, sgc_ckpt
         case LIMIT: SGC_TRY(parse_count(name, optarg, 1, INT32_MAX, &a->save_total_limit)); break;
         case KEEP_EVERY: SGC_TRY(parse_count(name, optarg, 0, INT64_MAX, &a->keep_every)); break;
         default: /* DTYPE */
-            if (!sgc_element_find(optarg, &a->dtype)) return sgc_err(SGC_ECONFIG, "--dtype %s: write fp32, bf16 or fp16", optarg);
+            if (!sgc_dtype_find(optarg, &a->dtype)) return sgc_err(SGC_ECONFIG, "--dtype %s: write fp32, bf16 or fp16", optarg);
             a->has_dtype = true;
         }
     }

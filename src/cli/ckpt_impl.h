@@ -13,7 +13,7 @@ typedef struct sgc_ckpt_arguments {
     char *const *paths;
     bool json, yes, force, weights_only, tensors_only;
     bool has_dtype;
-    sgc_element dtype;
+    sgc_dtype dtype;
     int64_t shards;           /* 0: not given  */
     int64_t save_total_limit, keep_every; /* -1: not given */
 } sgc_ckpt_arguments;

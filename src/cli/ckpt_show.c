@@ -55,7 +55,7 @@ static void print_tensors(const sgc_ckpt_view *v)
 {
     sgc_table table = {.n_columns = 4};
     char shape[96], size[32];
-    int element_bytes = sgc_element_bytes(sgc_ckpt_element(v->ckpt));
+    int element_bytes = sgc_dtype_bytes(sgc_ckpt_dtype(v->ckpt));
     int64_t n_tensors = 0, n_elements = 0;
     for (int u = 0; u < v->model->n_units; u++)
         for (int k = 0; k < v->model->units[u].n_params; k++) {
@@ -63,7 +63,7 @@ static void print_tensors(const sgc_ckpt_view *v)
             shape_text(p, shape);
             sgc_table_add(&table, "  %s", p->name);
             sgc_table_add(&table, "%s", shape);
-            sgc_table_add(&table, "%s", sgc_element_name(sgc_ckpt_element(v->ckpt)));
+            sgc_table_add(&table, "%s", sgc_dtype_name(sgc_ckpt_dtype(v->ckpt)));
             sgc_table_add(&table, "%s", sgc_format_bytes((double)(p->n * element_bytes), size));
             n_tensors++;
             n_elements += p->n;
@@ -92,8 +92,8 @@ static json_t *tensor_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t)
     for (int d = 0; d < t->spec->n_dim; d++) json_array_append_new(shape, json_integer(t->spec->shape[d]));
     json_object_set_new(o, "name", json_string(name));
     json_object_set_new(o, "shape", shape);
-    json_object_set_new(o, "dtype", json_string(sgc_element_name(sgc_ckpt_element(v->ckpt))));
-    json_object_set_new(o, "bytes", json_integer(t->spec->n * sgc_element_bytes(sgc_ckpt_element(v->ckpt))));
+    json_object_set_new(o, "dtype", json_string(sgc_dtype_name(sgc_ckpt_dtype(v->ckpt))));
+    json_object_set_new(o, "bytes", json_integer(t->spec->n * sgc_dtype_bytes(sgc_ckpt_dtype(v->ckpt))));
     return o;
 }
 
@@ -193,8 +193,8 @@ static void print_summary(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, cons
     char shape[96], size[32];
     int64_t largest = 1;
     shape_text(t->spec, shape);
-    printf("%s/%s  %s  %s  %s, unit %s\n", sgc_slot_path[t->slot], t->spec->name, shape, sgc_element_name(sgc_ckpt_element(v->ckpt)),
-           sgc_format_bytes((double)(s->n * sgc_element_bytes(sgc_ckpt_element(v->ckpt))), size), t->unit->name);
+    printf("%s/%s  %s  %s  %s, unit %s\n", sgc_slot_path[t->slot], t->spec->name, shape, sgc_dtype_name(sgc_ckpt_dtype(v->ckpt)),
+           sgc_format_bytes((double)(s->n * sgc_dtype_bytes(sgc_ckpt_dtype(v->ckpt))), size), t->unit->name);
     printf("  min   %.9g\n  max   %.9g\n  mean  %.9g\n  norm  %.9g\n", s->min, s->max, mean_of(s), sqrt(s->square));
     printf("  NaN   %" PRId64 "\n  Inf   %" PRId64 "\n", s->n_nan, s->n_inf);
     if (s->n_finite == 0) return;

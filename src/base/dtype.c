@@ -1,18 +1,14 @@
-/* Element types of checkpoints and how they are rounded. */
-#include <string.h>
+#include "base/dtype.h"
 
-#include "ckpt/element.h"
-
-static const struct { const char *name, *option; int bytes; } types[SGC_N_ELEMENTS] = {
-    [SGC_ELEMENT_FLOAT32] = {"float32", "fp32", 4}, [SGC_ELEMENT_BFLOAT16] = {"bfloat16", "bf16", 2}, [SGC_ELEMENT_FLOAT16] = {"float16", "fp16", 2},
+static const struct { const char *name, *option; } types[SGC_N_STORED_DTYPES] = {
+    [SGC_F32] = {"float32", "fp32"}, [SGC_BF16] = {"bfloat16", "bf16"}, [SGC_F16] = {"float16", "fp16"},
 };
 
-const char *sgc_element_name(sgc_element type) { return types[type].name; }
-int sgc_element_bytes(sgc_element type) { return types[type].bytes; }
+const char *sgc_dtype_name(sgc_dtype type) { return types[type].name; }
 
-bool sgc_element_find(const char *name, sgc_element *type)
+bool sgc_dtype_find(const char *name, sgc_dtype *type)
 {
-    for (int t = 0; t < SGC_N_ELEMENTS; t++)
+    for (int t = 0; t < SGC_N_STORED_DTYPES; t++)
         if (strcmp(name, types[t].name) == 0 || strcmp(name, types[t].option) == 0) {
             *type = t;
             return true;
@@ -34,14 +30,6 @@ static float float_of(uint32_t bits)
     return x;
 }
 
-/* To nearest, ties to even: half of what is dropped is added, less one bit where the kept part is even. */
-static uint16_t to_bfloat16(float x)
-{
-    uint32_t bits = bits_of(x);
-    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 static uint16_t to_float16(float x)
 {
     uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, a = bits & 0x7fffffff;
@@ -60,28 +48,28 @@ static float from_float16(uint16_t half)
     return float_of(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-void sgc_element_pack(sgc_element type, const float *values, int64_t n, void *bytes)
+void sgc_dtype_pack(sgc_dtype type, const float *values, int64_t n, void *bytes)
 {
-    if (type == SGC_ELEMENT_FLOAT32) {
+    if (type == SGC_F32) {
         memmove(bytes, values, (size_t)n * sizeof(*values));
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        uint16_t half = type == SGC_ELEMENT_BFLOAT16 ? to_bfloat16(values[i]) : to_float16(values[i]);
+        uint16_t half = type == SGC_BF16 ? sgc_float_to_bf16(values[i]) : to_float16(values[i]);
         memcpy((char *)bytes + 2 * i, &half, sizeof(half));
     }
 }
 
-void sgc_element_unpack(sgc_element type, const void *bytes, int64_t n, float *values)
+void sgc_dtype_unpack(sgc_dtype type, const void *bytes, int64_t n, float *values)
 {
-    if (type == SGC_ELEMENT_FLOAT32) {
+    if (type == SGC_F32) {
         memmove(values, bytes, (size_t)n * sizeof(*values));
         return;
     }
     for (int64_t i = 0; i < n; i++) {
         uint16_t half;
         memcpy(&half, (const char *)bytes + 2 * i, sizeof(half));
-        float x = type == SGC_ELEMENT_BFLOAT16 ? float_of((uint32_t)half << 16) : from_float16(half);
+        float x = type == SGC_BF16 ? sgc_bf16_to_float(half) : from_float16(half);
         memcpy(values + i, &x, sizeof(x));
     }
 }
