@@ -28,7 +28,7 @@ int fuzz_manifest(const uint8_t *data, size_t size)
         for (int slot = 0; slot < SGC_N_SLOTS; slot++) {
             const sgc_manifest_data *d = sgc_manifest_find(&m, shard, slot, "embedding");
             const sgc_manifest_file *f = d ? &m.files[m.file_of[shard]] : NULL;
-            if (d && (d->shard != shard || d->n > (f->n_bytes - d->offset) / sgc_dtype_bytes(m.dtype))) abort();
+            if (d && (d->shard != shard || d->n > (f->n_bytes - d->offset) / (int64_t)sgc_dtype_bytes(m.dtype))) abort();
         }
     expect_message(st);
     sgc_manifest_free(&m);

@@ -310,8 +310,9 @@ START_TEST(a_device_without_instructions_for_bf16_says_so)
             if (forced) setenv("STAGECOACH_ISA", "portable", 1);
             open_device(&d, fast_devices[k], false);
             unsetenv("STAGECOACH_ISA");
-            bool is_slow = forced || strcmp(sgc_device_isa(), "AVX-512 BF16") != 0;
-            ck_assert_int_eq(d.emulates, k == 1 && is_slow);
+            bool has_instructions = !forced && strcmp(sgc_device_isa(), "AVX-512 BF16") == 0;
+            if (k == 0) ck_assert(!d.emulates);
+            else if (!has_instructions) ck_assert(d.emulates); /* else it is for the library of matrix products to say */
             sgc_device_close(&d);
         }
 }

@@ -1,4 +1,5 @@
-/* The hot loops for bf16 with AVX-512 and its instructions for products of bf16. The headers of the system come first, so that none of their functions needs it. */
+/* The hot loops for bf16 with AVX-512 and its instructions for products of bf16. The headers of the system come first, so that none of
+ * their functions needs it. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <math.h>
