@@ -134,7 +134,8 @@ typedef struct sgc_ckpt_entry {
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
 /**
- * The newest checkpoint of a directory that is older than before_step and complete as far as metadata and sizes tell. Local.
+ * The newest checkpoint of a directory that is of its own run (the one of its run.json), older than before_step, and complete as far as
+ * metadata and sizes tell. Local.
  * @param before_step  INT64_MAX: any.
  * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
  * @param path         [out] "" if there is none.

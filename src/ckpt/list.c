@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -118,24 +119,52 @@ done:
     return st;
 }
 
+/* The run that output_dir belongs to, from its run.json; "" if that tells nothing. */
+static void own_run(const char *output_dir, char id[SGC_ID_CHARS + 1])
+{
+    char path[SGC_PATH_MAX];
+    id[0] = '\0';
+    if (sgc_path_join(path, output_dir, "run.json") != SGC_OK) {
+        sgc_err_clear();
+        return;
+    }
+    json_t *run = json_load_file(path, 0, NULL);
+    const char *text = json_string_value(json_object_get(run, "run_id"));
+    if (text && strlen(text) == SGC_ID_CHARS) strcpy(id, text);
+    json_decref(run);
+}
+
+/* Checkpoints of another run that were copied here are not this run's latest, unless there are no others. */
+static bool is_foreign(const sgc_ckpt_entry *entries, int n, const sgc_ckpt_entry *e, const char *own)
+{
+    bool has_own = false;
+    for (int i = 0; i < n && own[0]; i++) has_own |= entries[i].status == SGC_CKPT_COMPLETE && strcmp(entries[i].info.run_id, own) == 0;
+    return has_own && strcmp(e->info.run_id, own) != 0;
+}
+
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
+    char own[SGC_ID_CHARS + 1];
     int n;
     path[0] = '\0';
     if (!sgc_path_exists(output_dir)) return SGC_OK;
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
+    own_run(output_dir, own);
     for (int i = n - 1; i >= 0 && !path[0]; i--) {
-        if (entries[i].step >= before_step) continue;
-        if (entries[i].status == SGC_CKPT_COMPLETE) SGC_TRY(sgc_path_join(path, output_dir, entries[i].name));
-        if (entries[i].status != SGC_CKPT_DAMAGED) continue;
+        const sgc_ckpt_entry *e = &entries[i];
+        if (e->step >= before_step) continue;
+        if (e->status == SGC_CKPT_COMPLETE && is_foreign(entries, n, e, own))
+            sgc_log_warning("%s is passed over: it is of another run, %s; this directory's is %s", e->name, e->info.run_id, own);
+        else if (e->status == SGC_CKPT_COMPLETE)
+            SGC_TRY(sgc_path_join(path, output_dir, e->name));
+        if (e->status != SGC_CKPT_DAMAGED) continue;
         if (strict) {
-            st = sgc_err(SGC_ECKPT, "%s is damaged: %s; remove it, or allow an older one with --checkpoint.resume_strict false",
-                         entries[i].name, entries[i].problem);
+            st = sgc_err(SGC_ECKPT, "%s is damaged: %s; remove it, or allow an older one with --checkpoint.resume_strict false", e->name, e->problem);
             goto done;
         }
-        sgc_log_warning("%s is passed over: %s", entries[i].name, entries[i].problem);
+        sgc_log_warning("%s is passed over: %s", e->name, e->problem);
     }
 done:
     free(entries);

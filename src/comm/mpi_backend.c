@@ -225,7 +225,7 @@ static void record(const sgc_request *r, double wait_s)
 {
     const char *name = sgc_collective_name(r->kind);
     sgc_trace_wait(name, wait_s);
-    if (r->start_s > 0) /* not before the trace began */
+    if (r->start_s > 0 && r->group->size > 1) /* not before the trace began; one rank has nothing to send */
         sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_TRAVEL, .name = name, .start_s = r->start_s, .end_s = r->end_s > 0 ? r->end_s : sgc_time_s()});
 }
 

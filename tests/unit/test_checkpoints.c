@@ -107,6 +107,23 @@ START_TEST(checkpoints_are_listed_by_step_with_what_is_wrong)
 }
 END_TEST
 
+START_TEST(latest_is_of_the_run_that_the_directory_belongs_to)
+{
+    fixture f;
+    set_up(&f);
+    save(&f, 10, run_a);
+    save(&f, 20, run_b); /* copied here by somebody */
+    expect_latest(&f, "checkpoint-20");
+    shell(&f, "printf '{\"run_id\": \"aaaaaaaaaaaaaaaa\"}' >run.json");
+    expect_latest(&f, "checkpoint-10");
+    shell(&f, "rm -r checkpoint-10");
+    expect_latest(&f, "checkpoint-20");
+    shell(&f, "echo garbage >run.json");
+    expect_latest(&f, "checkpoint-20");
+    tear_down(&f);
+}
+END_TEST
+
 START_TEST(a_directory_that_is_not_there_has_no_latest_and_no_list)
 {
     char path[SGC_PATH_MAX];
@@ -332,7 +349,7 @@ START_TEST(a_lock_is_stale_only_when_its_holder_is_surely_dead)
 }
 END_TEST
 
-UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, a_directory_that_is_not_there_has_no_latest_and_no_list,
+UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, latest_is_of_the_run_that_the_directory_belongs_to, a_directory_that_is_not_there_has_no_latest_and_no_list,
           rotation_deletes_the_oldest_of_its_own_run_only, the_best_the_last_and_milestones_are_no_surplus,
           a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial, the_link_to_the_best_moves_along_and_never_leads_nowhere, later_checkpoints_are_set_aside_and_leftovers_swept,
           a_second_job_is_refused_by_name_until_the_first_ends, the_lock_of_a_killed_job_is_taken_over,
