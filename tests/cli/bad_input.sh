@@ -104,7 +104,7 @@ if unshare -m true 2>/dev/null; then
         env BREAK="mount --bind /dev/null $work/text.txt.byte.h5" mpirun -x BREAK -n 2 "$work/rank1" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/ro"
     refuses "a rank that cannot read its shard is named" 1 "rank 1 on .*shard-0000" \
         env BREAK="mount --bind /dev/null $work/run/checkpoint-6/shards/shard-00001-of-00002.h5" mpirun -x BREAK -n 2 "$work/rank1" \
-        "$STAGECOACH" train "$work/tiny.cfg" --resume_from_checkpoint latest --max_steps 8
+        "$STAGECOACH" train "$work/tiny.cfg" --resume_from_checkpoint latest --max_steps 8 --checkpoint.resume_strict true
     check "no checkpoint is left by those" is "$(ls "$work/ro" | grep -c checkpoint)" 0
 else
     skip "a rank that fails alone is named" "no mount namespaces here"
@@ -122,6 +122,6 @@ exec "\$@"
 END
 chmod +x "$work/small"
 OMPI_MCA_btl=self,tcp refuses "a rank that cannot write its shard is named" 1 "rank 1 on .*shard-00001-of-00002.h5.*: File too large" \
-    mpirun -n 2 "$work/small" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/full"
+    mpirun -n 2 "$work/small" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/full" --checkpoint.on_error stop
 check "no checkpoint is left of such a save" is "$(ls -A "$work/full" | grep -v '^metrics.jsonl$')" ""
 finish
