@@ -2,8 +2,7 @@
 #ifndef SGC_GRAPH_GRAPH_IMPL_H
 #define SGC_GRAPH_GRAPH_IMPL_H
 
-#include "graph/graph.h"
-#include "model/model.h"
+#include "graph/unit.h"
 
 typedef enum sgc_tensor_kind {
     SGC_TENSOR_PARAM,      /* in the flat buffer of its unit                                   */
