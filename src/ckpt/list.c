@@ -180,6 +180,7 @@ sgc_status sgc_ckpt_delete(const char *output_dir, const char *entry)
     SGC_TRY(sgc_path_join(from, output_dir, entry));
     SGC_TRY(sgc_path_join(to, output_dir, name));
     if (rename(from, to) != 0) return sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
+    SGC_TRY(sgc_fsync_path(output_dir)); /* or after a power failure the old name may come back, half empty */
     SGC_TRY(sgc_remove_tree(to));
 done:
     return st;

@@ -33,21 +33,39 @@ static int64_t file_bytes(const char *directory, const char *name)
     return (int64_t)status.st_size;
 }
 
-/* Which shard files of a manifest are there in their size; and parities. [n_files] each. */
+/* Is a file of a manifest there, with every block as its hash says? */
+static bool fits(const char *directory, const sgc_manifest *m, int file)
+{
+    const sgc_manifest_file *f = &m->files[file];
+    char name[64], path[SGC_PATH_MAX];
+    int64_t k = 0;
+    sgc_manifest_path(name, file, m->n_shard_files);
+    if (file_bytes(directory, name) != f->n_bytes || sgc_path_join(path, directory, name) != SGC_OK) return false;
+    void *block = malloc((size_t)(f->n_bytes < m->block_size ? f->n_bytes : m->block_size) + 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    for (; block && fd >= 0 && k < f->n_blocks; k++) {
+        int64_t offset = k * m->block_size, n = f->n_bytes - offset < m->block_size ? f->n_bytes - offset : m->block_size;
+        if (sgc_pread_all(fd, block, (size_t)n, offset, path) != SGC_OK || sgc_hash64(block, (size_t)n) != f->hash[k]) break;
+    }
+    if (fd >= 0) close(fd);
+    free(block);
+    return k == f->n_blocks;
+}
+
+/* Which shard files of a manifest are there as it says; and parities, in their size. [n_files] each. */
 static void look(const char *directory, const sgc_manifest *m, int n_nodes, char *has_file, char *has_parity)
 {
     char name[64];
     for (int k = 0; k < m->n_shard_files; k++) {
         int64_t n_bytes = m->files[SGC_FILE_SHARDS + k].n_bytes;
-        sgc_manifest_path(name, SGC_FILE_SHARDS + k, m->n_shard_files);
-        has_file[k] = file_bytes(directory, name) == n_bytes;
+        has_file[k] = fits(directory, m, SGC_FILE_SHARDS + k);
         sgc_parity_path(name, k);
         has_parity[k] = n_nodes > 1 && file_bytes(directory, name) == sgc_parity_bytes(n_bytes, n_nodes);
     }
 }
 
 /* Append what this node has of one checkpoint. Anything unreadable is passed over: other nodes may have it. */
-static void report_one(const char *directory, int rank, const char *run_id, sgc_str *out)
+static void report_one(const char *directory, int rank, const char *run_id, int64_t newest_step, sgc_str *out)
 {
     char path[SGC_PATH_MAX], *text = NULL, *nodes = NULL, *index = NULL;
     size_t n_text, n_nodes_text, n_index;
@@ -58,7 +76,8 @@ static void report_one(const char *directory, int rank, const char *run_id, sgc_
     if (sgc_path_join(path, directory, SGC_NODES_NAME) != SGC_OK || sgc_read_file(path, &nodes, &n_nodes_text) != SGC_OK) goto done;
     if (sscanf(nodes, "stagecoach node-local checkpoint redundancy %*s nodes %d", &h.n_nodes) != 1 || h.n_nodes < 1 || h.n_nodes > N_NODES_MAX) goto done;
     if (sgc_path_join(path, directory, SGC_MANIFEST_NAME) != SGC_OK || sgc_read_file(path, &text, &n_text) != SGC_OK) goto done;
-    if (sgc_manifest_parse(&m, text, n_text, path) != SGC_OK) goto done;
+    if (sgc_manifest_parse(&m, text, n_text, path) != SGC_OK || m.step <= newest_step) goto done;
+    if (!fits(directory, &m, SGC_FILE_INDEX) || !fits(directory, &m, SGC_FILE_CONFIG)) goto done;
     if (sgc_path_join(path, directory, "checkpoint.h5") != SGC_OK || sgc_read_file(path, &index, &n_index) != SGC_OK) goto done;
     if ((int64_t)n_index != m.files[SGC_FILE_INDEX].n_bytes || m.files[SGC_FILE_INDEX].n_blocks < 1 ||
         sgc_hash64(index, n_index < (size_t)m.block_size ? n_index : (size_t)m.block_size) != m.files[SGC_FILE_INDEX].hash[0]) goto done;
@@ -85,7 +104,7 @@ done:
     free(index);
 }
 
-static void report_all(const char *local_dir, int rank, const char *run_id, sgc_str *out)
+static void report_all(const char *local_dir, int rank, const char *run_id, int64_t newest_step, sgc_str *out)
 {
     DIR *directory = opendir(local_dir);
     if (!directory) return; /* a node that lost it, or never had one */
@@ -93,7 +112,7 @@ static void report_all(const char *local_dir, int rank, const char *run_id, sgc_
         char path[SGC_PATH_MAX];
         size_t n = strlen("checkpoint-");
         if (strncmp(e->d_name, "checkpoint-", n) != 0 || strspn(e->d_name + n, "0123456789") != strlen(e->d_name + n)) continue;
-        if (sgc_path_join(path, local_dir, e->d_name) == SGC_OK) report_one(path, rank, run_id, out);
+        if (sgc_path_join(path, local_dir, e->d_name) == SGC_OK) report_one(path, rank, run_id, newest_step, out);
     }
     closedir(directory);
 }
@@ -154,7 +173,7 @@ static bool can_rebuild(const plan *p, int k)
 {
     const int *set = p->set_of + (int64_t)k * p->n_nodes;
     bool is_member = false;
-    if (p->n_nodes < 2) return false;
+    if (p->n_nodes < 2 || set[0] == set[1]) return false; /* a file of no set has 0s there */
     for (int i = 0; i < p->n_nodes; i++) {
         if (set[i] == k) is_member = true;
         else if (p->from[set[i]] < 0 || p->parity_from[set[i]] < 0) return false;
@@ -320,9 +339,21 @@ static sgc_status complete_local(const plan *p, const char *temporary, const cha
 {
     sgc_status st = SGC_OK;
     sgc_ckpt *c = NULL;
-    char name[64], path[SGC_PATH_MAX];
-    for (int k = 0; k < p->n_files; k++)
-        if (p->from[k] < 0) SGC_TRY(rebuild(p, k, temporary));
+    sgc_manifest m = {0};
+    char name[64], path[SGC_PATH_MAX], *text = NULL;
+    size_t n_text;
+    SGC_TRY(sgc_path_join(path, temporary, SGC_MANIFEST_NAME));
+    SGC_TRY(sgc_read_file(path, &text, &n_text));
+    SGC_TRY(sgc_manifest_parse(&m, text, n_text, path));
+    for (int k = 0; k < p->n_files; k++) {
+        if (p->from[k] >= 0) continue;
+        SGC_TRY(rebuild(p, k, temporary));
+        if (fits(temporary, &m, SGC_FILE_SHARDS + k)) continue;
+        sgc_log_warning("node-local checkpoint-%" PRId64 " is passed over: shard file %d, made of parities, does not fit its hashes", p->step, k);
+        sgc_err_clear();
+        sgc_remove_tree(temporary);
+        goto done;
+    }
     for (int k = 0; k < p->n_files; k++) {
         sgc_parity_path(name, k);
         SGC_TRY(sgc_path_join(path, temporary, name));
@@ -340,6 +371,8 @@ static sgc_status complete_local(const plan *p, const char *temporary, const cha
     sgc_log_info("%s is recovered from node-local checkpoints; %d of %d shard files were made of parities", final, p->n_missing, p->n_files);
 done:
     sgc_ckpt_close(c);
+    sgc_manifest_free(&m);
+    free(text);
     return st;
 }
 
@@ -381,7 +414,7 @@ sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const cha
     plan p = {.step = -1};
     if (!n_bytes_of) st = sgc_err(SGC_ENOMEM, "no memory to recover a checkpoint");
     SGC_AGREE(w->all);
-    if (w->node_rank == 0) report_all(local_dir, w->rank, run_id, &mine);
+    if (w->node_rank == 0) report_all(local_dir, w->rank, run_id, newest_step, &mine);
     SGC_TRY(sgc_gather_bytes(w->all, mine.text, (int64_t)mine.n, &all, n_bytes_of, 0));
     for (int r = 0; w->rank == 0 && r < w->size; r++) n_bytes += n_bytes_of[r];
     if (w->rank == 0) st = choose_local(all, n_bytes, newest_step, &p);

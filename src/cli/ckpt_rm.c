@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/ckpt_impl.h"
 
@@ -89,6 +90,18 @@ static sgc_status check_kept(const sgc_ckpt_entry *entries, int n, int k, const 
     return SGC_OK;
 }
 
+/* Of a link, RUN/best above all, only the link would go. */
+static sgc_status check_no_link(const char *directory, const char *name)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX], target[SGC_PATH_MAX];
+    SGC_TRY(sgc_path_join(path, directory, name));
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    if (n >= 0) st = sgc_err(SGC_ECONFIG, "%s is a link to %.*s; give the checkpoint itself", path, (int)n, target);
+done:
+    return st;
+}
+
 sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)
 {
     (void)group, (void)differs;
@@ -98,6 +111,7 @@ sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     int n, k = 0;
     char name[SGC_NAME_MAX], best[SGC_NAME_MAX], manifest[SGC_PATH_MAX];
     SGC_TRY(split(a->paths[0], v.directory, name));
+    SGC_TRY(check_no_link(v.directory, name));
     SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
     SGC_TRY(sgc_ckpt_best(v.directory, best));
     while (k < n && strcmp(entries[k].name, name) != 0) k++;

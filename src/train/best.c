@@ -24,6 +24,13 @@ sgc_status sgc_best_settle_local(sgc_run *r)
     SGC_TRY(sgc_ckpt_repair_best(r->t->output_dir, r->start.sets_aside_all ? -1 : r->state.best_step));
     SGC_TRY(sgc_ckpt_best(r->t->output_dir, name));
     SGC_TRY(sgc_ckpt_list(r->t->output_dir, &entries, &n));
+    for (int i = 0; i < n && !r->start.sets_aside_all; i++) { /* a kill between the name of a checkpoint and the link to it */
+        const sgc_ckpt_entry *e = &entries[i];
+        if (e->status != SGC_CKPT_COMPLETE || e->step != r->state.best_step || strcmp(e->info.run_id, r->run_id) != 0 ||
+            e->info.eval_loss != r->state.best_metric || strcmp(e->name, name) == 0) continue;
+        SGC_TRY(sgc_ckpt_set_best(r->t->output_dir, e->name));
+        strcpy(name, e->name);
+    }
     for (int i = 0; i < n; i++)
         if (strcmp(entries[i].name, name) == 0 && entries[i].status == SGC_CKPT_COMPLETE) r->saving.best_loss = entries[i].info.eval_loss;
 done:
