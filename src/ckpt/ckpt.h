@@ -133,6 +133,9 @@ typedef struct sgc_ckpt_entry {
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
+/* Step and run of the newest complete checkpoint of the run that output_dir belongs to; unchanged if there is none. */
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
+
 /**
  * The newest checkpoint of a directory that is of its own run (the one of its run.json), older than before_step, and complete as far as
  * metadata and sizes tell. Local.

@@ -171,6 +171,22 @@ done:
     return st;
 }
 
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1])
+{
+    sgc_ckpt_entry *entries = NULL;
+    char own[SGC_ID_CHARS + 1];
+    int n = 0;
+    sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
+    own_run(output_dir, own);
+    for (int i = 0; st == SGC_OK && i < n; i++) {
+        if (entries[i].status != SGC_CKPT_COMPLETE || is_foreign(entries, n, &entries[i], own)) continue;
+        *step = entries[i].step;
+        memcpy(run_id, entries[i].info.run_id, SGC_ID_CHARS + 1);
+    }
+    free(entries);
+    return st;
+}
+
 sgc_status sgc_ckpt_delete(const char *output_dir, const char *entry)
 {
     sgc_status st = SGC_OK;

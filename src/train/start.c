@@ -97,27 +97,13 @@ done:
 /* The newest checkpoint of output_dir, by which node-local ones are measured. */
 typedef struct newest { int64_t step; char run_id[SGC_ID_CHARS + 1]; } newest;
 
-static sgc_status find_newest_local(const char *output_dir, newest *found)
-{
-    sgc_ckpt_entry *entries = NULL;
-    int n = 0;
-    sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
-    for (int i = 0; st == SGC_OK && i < n; i++) {
-        if (entries[i].status != SGC_CKPT_COMPLETE) continue;
-        found->step = entries[i].step;
-        memcpy(found->run_id, entries[i].info.run_id, sizeof(found->run_id));
-    }
-    free(entries);
-    return st;
-}
-
 static sgc_status recover_from_nodes(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     newest found = {.step = -1};
     const char *how = r->t->resume_from_checkpoint;
     if (!r->config->checkpoint.local_dir || !(is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"))) return SGC_OK;
-    if (r->world->rank == 0) st = find_newest_local(r->t->output_dir, &found);
+    if (r->world->rank == 0) st = sgc_ckpt_newest(r->t->output_dir, &found.step, found.run_id);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &found, sizeof(found), 0));
     SGC_TRY(sgc_ckpt_recover(r->world, r->config->checkpoint.local_dir, r->t->output_dir, found.run_id, found.step));
