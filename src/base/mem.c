@@ -29,14 +29,28 @@ static struct {
 static const char advice[] =
     "; use more ranks, a higher zero.stage, gradient_checkpointing or a smaller per_device_train_batch_size";
 
-static void *refuse(sgc_mem_purpose purpose, size_t bytes)
+void sgc_mem_refuse(sgc_mem_purpose purpose, size_t bytes, const char *where)
 {
     size_t held_all = 0;
     for (int i = 0; i < SGC_MEM_N_PURPOSES; i++) held_all += sgc_mem_held(i);
     char wanted[32], held[32], all[32];
-    sgc_err(SGC_ENOMEM, "no memory for %s: %s wanted, %s held for %s and %s for everything by this rank%s", sgc_mem_name(purpose),
-            sgc_format_bytes((double)bytes, wanted), sgc_format_bytes((double)sgc_mem_held(purpose), held), sgc_mem_name(purpose),
+    sgc_err(SGC_ENOMEM, "no memory for %s%s%s: %s wanted, %s held for %s and %s for everything by this rank%s", sgc_mem_name(purpose), where ? " " : "",
+            where ? where : "", sgc_format_bytes((double)bytes, wanted), sgc_format_bytes((double)sgc_mem_held(purpose), held), sgc_mem_name(purpose),
             sgc_format_bytes((double)held_all, all), purpose <= SGC_MEM_COMM ? advice : "");
+}
+
+void sgc_mem_count(sgc_mem_purpose purpose, size_t bytes)
+{
+    size_t held = atomic_fetch_add(&purposes[purpose].held, bytes) + bytes;
+    size_t peak = atomic_load(&purposes[purpose].peak);
+    while (held > peak && !atomic_compare_exchange_weak(&purposes[purpose].peak, &peak, held)) {}
+}
+
+void sgc_mem_uncount(sgc_mem_purpose purpose, size_t bytes) { atomic_fetch_sub(&purposes[purpose].held, bytes); }
+
+static void *refuse(sgc_mem_purpose purpose, size_t bytes)
+{
+    sgc_mem_refuse(purpose, bytes, NULL);
     return NULL;
 }
 
@@ -49,9 +63,7 @@ void *sgc_mem_alloc(sgc_mem_purpose purpose, size_t bytes)
     char *pointer = raw + 2 * ALIGNMENT - (uintptr_t)raw % ALIGNMENT;
     ((header *)(void *)pointer)[-1] = (header){.raw = raw, .bytes = bytes, .purpose = purpose};
 
-    size_t held = atomic_fetch_add(&purposes[purpose].held, bytes) + bytes;
-    size_t peak = atomic_load(&purposes[purpose].peak);
-    while (held > peak && !atomic_compare_exchange_weak(&purposes[purpose].peak, &peak, held)) {}
+    sgc_mem_count(purpose, bytes);
     return pointer;
 }
 
@@ -59,7 +71,7 @@ void sgc_mem_free(void *pointer)
 {
     if (pointer == NULL) return;
     header h = ((header *)pointer)[-1];
-    atomic_fetch_sub(&purposes[h.purpose].held, h.bytes);
+    sgc_mem_uncount(h.purpose, h.bytes);
     free(h.raw);
 }
 

@@ -23,6 +23,12 @@ typedef enum sgc_mem_purpose {
 void *sgc_mem_alloc(sgc_mem_purpose purpose, size_t bytes);
 void sgc_mem_free(void *pointer); /* NULL is allowed */
 
+/* The same count for memory that others give, as a GPU does. */
+void sgc_mem_count(sgc_mem_purpose purpose, size_t bytes);
+void sgc_mem_uncount(sgc_mem_purpose purpose, size_t bytes);
+/* Records SGC_ENOMEM as sgc_mem_alloc does. where: "on the GPU" or NULL. */
+void sgc_mem_refuse(sgc_mem_purpose purpose, size_t bytes, const char *where);
+
 size_t sgc_mem_held(sgc_mem_purpose purpose); /* bytes asked for and not yet freed, without headers */
 size_t sgc_mem_peak(sgc_mem_purpose purpose);
 const char *sgc_mem_name(sgc_mem_purpose purpose); /* "parameters", ... as in run.json */

@@ -4,6 +4,13 @@
 
 #include <stdint.h>
 
+/* The same numbers on GPUs. */
+#ifdef __CUDACC__
+#define SGC_PHILOX_INLINE static inline __host__ __device__
+#else
+#define SGC_PHILOX_INLINE static inline
+#endif
+
 /* What a stream of numbers is for: no two purposes share a stream. */
 typedef enum sgc_purpose { SGC_PURPOSE_INIT = 1, SGC_PURPOSE_DROPOUT, SGC_PURPOSE_DATA, SGC_PURPOSE_SAMPLE, SGC_PURPOSE_ID } sgc_purpose;
 
@@ -20,7 +27,7 @@ static inline sgc_philox_key sgc_philox_make_key(uint64_t seed, sgc_purpose purp
 }
 
 /* Four 32-bit numbers for the 128-bit counter c. */
-static inline void sgc_philox(const sgc_philox_key key, const uint32_t c[4], uint32_t out[4])
+SGC_PHILOX_INLINE void sgc_philox(const sgc_philox_key key, const uint32_t c[4], uint32_t out[4])
 {
     uint32_t x0 = c[0], x1 = c[1], x2 = c[2], x3 = c[3], k0 = key.k[0], k1 = key.k[1];
     for (int round = 0; round < 10; round++) {

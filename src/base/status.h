@@ -11,6 +11,7 @@ typedef enum sgc_status {
     SGC_ENOMEM,    /* memory could not be had                                     */
     SGC_ECOMM,     /* a message-passing call failed; fatal for the job            */
     SGC_ECKPT,     /* a checkpoint is damaged, incomplete or does not fit         */
+    SGC_EDEVICE,   /* a GPU or its driver cannot be used, or has failed           */
     SGC_ENONFINITE /* loss or gradient is not finite and training.nonfinite=stop  */
 } sgc_status;
 

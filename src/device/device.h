@@ -1,7 +1,7 @@
 /*
  * Devices: memory and kernels behind one ops table. A table fixes two element types, so kernels take untyped pointers: the values
  * (parameters, activations and their gradients), and the wide numbers (gradients of parameters, statistics, logits, optimizer states).
- *     cpu, ref32: float, float      cpu_bf16: bf16, float      ref64: double, double
+ *     cpu, ref32, cuda: float, float      cpu_bf16, cuda_bf16: bf16, float      cuda_fp16: fp16, float      ref64: double, double
  * Losses and token ids have one type everywhere.
  * Letters: B batch, T positions, C channels, H heads, D = C / H, V vocabulary, N rows (usually B * T).
  */
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/mem.h"
 #include "base/philox.h"
 #include "base/status.h"
 
@@ -25,7 +26,7 @@ typedef struct sgc_dropout {
     double p;
     sgc_philox_key key;      /* of (seed, step), see sgc_dropout_key               */
     uint32_t stream;         /* number of the dropout in the model, below 65536    */
-    const int64_t *sample;   /* [B] global sample numbers, borrowed                */
+    const int64_t *sample;   /* [B] global sample numbers, borrowed, the device's memory */
 } sgc_dropout;
 
 static inline sgc_philox_key sgc_dropout_key(uint64_t seed, int64_t step)
@@ -39,6 +40,31 @@ typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.Ad
     double grad_scale;       /* factor on the gradient: clipping                   */
 } sgc_adamw;
 
+typedef struct sgc_mark sgc_mark; /* a point in the work of a device, for which the host can wait */
+
+/*
+ * Memory that the host does not see, of a device that works behind the host's back: calls of this and of the ops table ask for work, which
+ * is done in the order of the calls. What fails then is kept and told by the next wait. Devices without this table share the host's memory,
+ * and their calls are done when they return; sgc_device_alloc and its sisters below serve both.
+ */
+typedef struct sgc_device_memory {
+    void *(*alloc)(sgc_device *d, size_t bytes);         /* zeroed, aligned to 256 bytes; NULL: there is not so much (nothing is recorded) */
+    void (*free)(sgc_device *d, void *p);                /* after all work that was asked for */
+    void *(*alloc_staging)(sgc_device *d, size_t bytes); /* zeroed memory of the host that copies reach at full speed; NULL as above      */
+    void (*free_staging)(sgc_device *d, void *p);
+    size_t (*available)(sgc_device *d);                  /* bytes that alloc could still give                                             */
+    void (*copy)(sgc_device *d, void *to, const void *from, size_t bytes);     /* within the device                                       */
+    void (*clear)(sgc_device *d, void *p, size_t bytes);
+    void (*upload)(sgc_device *d, void *to, const void *staging, size_t bytes);   /* staging is unchanged until a later mark is reached  */
+    void (*download)(sgc_device *d, void *staging, const void *from, size_t bytes); /* there when a later mark is reached                */
+    sgc_mark *(*mark_make)(sgc_device *d);               /* NULL: no memory */
+    void (*mark_free)(sgc_device *d, sgc_mark *m);
+    void (*mark_set)(sgc_device *d, sgc_mark *m);        /* here, in the order of calls */
+    sgc_status (*mark_wait)(sgc_device *d, sgc_mark *m); /* for the last setting, if any; SGC_EDEVICE: something has failed */
+    sgc_status (*finish)(sgc_device *d);                 /* wait for everything; as mark_wait */
+    void *(*stream)(sgc_device *d);                      /* where its work is queued: a cudaStream_t, for message libraries that join it */
+} sgc_device_memory;
+
 /* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
  * element's on its place in a range. Memory is taken at the first call of a shape only (prepared matrix products, scratch);
  * a kernel that cannot have it ends the process with a message. */
@@ -46,6 +72,7 @@ typedef struct sgc_device_ops {
     const char *name;
     sgc_dtype value, wide;
     bool is_null;            /* computes nothing: tensors have no memory           */
+    const sgc_device_memory *memory; /* NULL: the host's                           */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
@@ -94,6 +121,8 @@ typedef struct sgc_device_ops {
     void (*block_square_sums)(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
     /* Wide numbers rounded to values, to nearest even: [n] */
     void (*narrow)(sgc_device *d, void *values, const void *wide, int64_t n);
+    /* sum[i] += x[i]: wide, [n] */
+    void (*add_into)(sgc_device *d, void *sum, const void *x, int64_t n);
 } sgc_device_ops;
 
 struct sgc_device {
@@ -101,14 +130,52 @@ struct sgc_device {
     bool exact_threads;      /* full_determinism: matmul too gives the same bits at any number of threads */
     bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
+    struct sgc_device_block *blocks; /* owned: what sgc_device_alloc gave            */
 };
 
+/* How a device is opened. What a device has no use for is ignored. */
+typedef struct sgc_device_spec {
+    const char *name;
+    bool full_determinism;   /* results are the same at any number of threads, matrix products included */
+    int node_rank, node_size; /* GPUs: the rank takes that of its number on the node                   */
+    bool share;              /* GPUs: several ranks may take one                                       */
+    bool tf32;               /* GPUs: products of floats in TF32                                       */
+} sgc_device_spec;
+
 /**
- * Open a device by name: "cpu", "cpu_bf16" (fast), "ref32", "ref64" (plain loops), "null".
- * @param full_determinism  results are the same at any number of threads, matrix products included.
+ * Open a device by its name: "cpu", "cpu_bf16" (fast), "ref32", "ref64" (plain loops), "cuda", "cuda_bf16", "cuda_fp16", "null". Local.
+ * @return SGC_EARG: no such name. SGC_EDEVICE: no such device here, or not for this rank.
  */
+sgc_status sgc_device_open_spec(sgc_device *d, const sgc_device_spec *spec);
+
+/* The same for devices that need no more than a name. */
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism);
 void sgc_device_close(sgc_device *d);
+/* Is this kind of device in this program, whatever the machine has? */
+bool sgc_device_is_built(const char *name);
+
+/* Zeroed memory of a device, counted by its purpose as base/mem.h does. NULL: SGC_ENOMEM is recorded and names purpose, wanted, held and advice. */
+void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
+void sgc_device_free(sgc_device *d, void *p); /* NULL is allowed */
+void sgc_device_copy(sgc_device *d, void *to, const void *from, size_t bytes);
+void sgc_device_clear(sgc_device *d, void *p, size_t bytes);
+/* To and from any memory of the host; done when they return. */
+sgc_status sgc_device_write(sgc_device *d, void *to, const void *host, size_t bytes);
+sgc_status sgc_device_read(sgc_device *d, void *host, const void *from, size_t bytes);
+sgc_status sgc_device_finish(sgc_device *d);
+
+/* Memory of a device and what the host sees of it; one and the same where the device's memory is the host's. */
+typedef struct sgc_mirror {
+    void *device, *host;     /* owned */
+    size_t bytes;
+    sgc_mark *mark;          /* owned: of the last push or pull */
+} sgc_mirror;
+
+sgc_status sgc_mirror_make(sgc_mirror *m, sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
+void sgc_mirror_free(sgc_mirror *m, sgc_device *d);
+void sgc_mirror_push(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes); /* from the host; it may be changed after a wait */
+void sgc_mirror_pull(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes); /* to the host; there after a wait */
+sgc_status sgc_mirror_wait(sgc_mirror *m, sgc_device *d);
 
 /* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine; part of a checkpoint's attributes. */
 const char *sgc_device_isa(void);

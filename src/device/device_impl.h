@@ -11,7 +11,7 @@ extern const sgc_device_ops sgc_cpu_ops;
 extern const sgc_device_ops sgc_cpu_bf16_ops;
 
 /* The cpu devices alone have state: their instruction set, cached matrix products and scratch memory. */
-sgc_status sgc_cpu_open(sgc_device *d);
+sgc_status sgc_cpu_open(sgc_device *d, const sgc_device_spec *spec);
 void sgc_cpu_close(sgc_device *d);
 
 #endif

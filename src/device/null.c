@@ -85,6 +85,10 @@ static void narrow(UNUSED sgc_device *d, UNUSED void *values, UNUSED const void 
 {
 }
 
+static void add_into(UNUSED sgc_device *d, UNUSED void *sum, UNUSED const void *x, UNUSED int64_t n)
+{
+}
+
 const sgc_device_ops sgc_null_ops = {
     .name = "null",
     .value = SGC_F32, /* of the device that is planned for */
@@ -107,4 +111,5 @@ const sgc_device_ops sgc_null_ops = {
     .adamw = adamw,
     .block_square_sums = block_square_sums,
     .narrow = narrow,
+    .add_into = add_into,
 };

@@ -42,3 +42,12 @@ void sgc_cpu_narrow(sgc_device *d, void *values, const void *wide_, int64_t n)
 #pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
     for (int64_t i = 0; i < n; i += SGC_CPU_PIECE) simd->narrow(sgc_cpu_at(d, values, i), wide + i, sgc_cpu_piece(n, i));
 }
+
+void sgc_cpu_add_into(sgc_device *d, void *sum_, const void *x_, int64_t n)
+{
+    (void)d;
+    float *restrict sum = sum_;
+    const float *restrict x = x_;
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) sum[i] += x[i];
+}

@@ -92,8 +92,9 @@ void sgc_cpu_fatal(const char *what)
     abort();
 }
 
-sgc_status sgc_cpu_open(sgc_device *d)
+sgc_status sgc_cpu_open(sgc_device *d, const sgc_device_spec *spec)
 {
+    (void)spec;
     sgc_status st;
     const level *l;
     const bool is_bf16 = d->ops->value == SGC_BF16;
@@ -141,6 +142,7 @@ void sgc_cpu_close(sgc_device *d)
         .adamw = sgc_cpu_adamw, \
         .block_square_sums = sgc_cpu_block_square_sums, \
         .narrow = sgc_cpu_narrow, \
+        .add_into = sgc_cpu_add_into, \
     }
 
 const sgc_device_ops sgc_cpu_ops = CPU_OPS("cpu", SGC_F32);

@@ -55,6 +55,7 @@ void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *dlogits, const voi
 void sgc_cpu_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
                    const sgc_adamw *a);
 void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
+void sgc_cpu_add_into(sgc_device *d, void *sum, const void *x, int64_t n);
 void sgc_cpu_narrow(sgc_device *d, void *values, const void *wide, int64_t n);
 
 /* Dropout's constants: kept elements are those whose random word is not below the threshold. */

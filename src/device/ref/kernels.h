@@ -331,6 +331,14 @@ static void narrow(sgc_device *d, void *values, const void *wide, int64_t n)
     memcpy(values, wide, (size_t)n * sizeof(REAL));
 }
 
+static void add_into(sgc_device *d, void *sum_, const void *x_, int64_t n)
+{
+    (void)d;
+    REAL *sum = sum_;
+    const REAL *x = x_;
+    for (int64_t i = 0; i < n; i++) sum[i] += x[i];
+}
+
 const sgc_device_ops OPS = {
     .name = OPS_NAME,
     .value = sizeof(REAL) == 4 ? SGC_F32 : SGC_F64,
@@ -352,4 +360,5 @@ const sgc_device_ops OPS = {
     .adamw = adamw,
     .block_square_sums = block_square_sums,
     .narrow = narrow,
+    .add_into = add_into,
 };

@@ -1,0 +1,121 @@
+/* Memory of a device, whether the host sees it or not. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/device_impl.h"
+
+struct sgc_device_block {
+    void *p;
+    size_t bytes;
+    sgc_mem_purpose purpose;
+    struct sgc_device_block *next;
+};
+
+static const sgc_device_memory *memory_of(const sgc_device *d) { return d->ops->memory; }
+
+void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes)
+{
+    if (!memory_of(d)) return sgc_mem_alloc(purpose, bytes);
+    struct sgc_device_block *block = malloc(sizeof(*block));
+    void *p = block ? memory_of(d)->alloc(d, bytes) : NULL;
+    if (!p) {
+        free(block);
+        sgc_mem_refuse(purpose, bytes, "of the GPU");
+        return NULL;
+    }
+    *block = (struct sgc_device_block){.p = p, .bytes = bytes, .purpose = purpose, .next = d->blocks};
+    d->blocks = block;
+    sgc_mem_count(purpose, bytes);
+    return p;
+}
+
+void sgc_device_free(sgc_device *d, void *p)
+{
+    if (!p) return;
+    if (!memory_of(d)) {
+        sgc_mem_free(p);
+        return;
+    }
+    struct sgc_device_block **link = &d->blocks;
+    while ((*link)->p != p) link = &(*link)->next;
+    struct sgc_device_block *block = *link;
+    *link = block->next;
+    memory_of(d)->free(d, p);
+    sgc_mem_uncount(block->purpose, block->bytes);
+    free(block);
+}
+
+void sgc_device_copy(sgc_device *d, void *to, const void *from, size_t bytes)
+{
+    if (bytes == 0) return;
+    if (memory_of(d)) memory_of(d)->copy(d, to, from, bytes);
+    else memcpy(to, from, bytes);
+}
+
+void sgc_device_clear(sgc_device *d, void *p, size_t bytes)
+{
+    if (bytes == 0) return;
+    if (memory_of(d)) memory_of(d)->clear(d, p, bytes);
+    else memset(p, 0, bytes);
+}
+
+/* Any memory of the host will do, but slower than staging memory: these are for set-up and checkpoints. */
+sgc_status sgc_device_write(sgc_device *d, void *to, const void *host, size_t bytes)
+{
+    if (memory_of(d)) {
+        memory_of(d)->upload(d, to, host, bytes);
+        return memory_of(d)->finish(d);
+    }
+    memcpy(to, host, bytes);
+    return SGC_OK;
+}
+
+sgc_status sgc_device_read(sgc_device *d, void *host, const void *from, size_t bytes)
+{
+    if (memory_of(d)) {
+        memory_of(d)->download(d, host, from, bytes);
+        return memory_of(d)->finish(d);
+    }
+    memcpy(host, from, bytes);
+    return SGC_OK;
+}
+
+sgc_status sgc_device_finish(sgc_device *d) { return memory_of(d) ? memory_of(d)->finish(d) : SGC_OK; }
+
+sgc_status sgc_mirror_make(sgc_mirror *m, sgc_device *d, sgc_mem_purpose purpose, size_t bytes)
+{
+    *m = (sgc_mirror){.bytes = bytes};
+    if (!(m->device = sgc_device_alloc(d, purpose, bytes))) return SGC_ENOMEM;
+    m->host = m->device;
+    if (!memory_of(d)) return SGC_OK;
+    m->host = memory_of(d)->alloc_staging(d, bytes);
+    m->mark = memory_of(d)->mark_make(d);
+    if (m->host && m->mark) return SGC_OK;
+    sgc_mem_refuse(purpose, bytes, "of the host beside the GPU's");
+    sgc_mirror_free(m, d);
+    return SGC_ENOMEM;
+}
+
+void sgc_mirror_free(sgc_mirror *m, sgc_device *d)
+{
+    if (m->mark) memory_of(d)->mark_free(d, m->mark);
+    if (m->host && m->host != m->device) memory_of(d)->free_staging(d, m->host);
+    if (m->device) sgc_device_free(d, m->device);
+    *m = (sgc_mirror){0};
+}
+
+void sgc_mirror_push(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes)
+{
+    if (!memory_of(d) || bytes == 0) return;
+    memory_of(d)->upload(d, (char *)m->device + first, (char *)m->host + first, bytes);
+    memory_of(d)->mark_set(d, m->mark);
+}
+
+void sgc_mirror_pull(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes)
+{
+    if (!memory_of(d) || bytes == 0) return;
+    memory_of(d)->download(d, (char *)m->host + first, (char *)m->device + first, bytes);
+    memory_of(d)->mark_set(d, m->mark);
+}
+
+sgc_status sgc_mirror_wait(sgc_mirror *m, sgc_device *d) { return m->mark ? memory_of(d)->mark_wait(d, m->mark) : SGC_OK; }
