@@ -7,17 +7,19 @@
 #include "base/h5.h"
 #include "ckpt/shard_impl.h"
 
-#define FIELD(type, s, name, ...) {#name, type, offsetof(s, name), sizeof(((s *)0)->name), ##__VA_ARGS__}
+#define FIELD(type, s, name, is_newer) {#name, type, offsetof(s, name), sizeof(((s *)0)->name), is_newer}
 
 const sgc_ckpt_field sgc_ckpt_state_fields[] = {
-#define INT64(name, ...) FIELD(SGC_FIELD_INT64, sgc_run_state, name, ##__VA_ARGS__)
-#define DOUBLE(name, ...) FIELD(SGC_FIELD_DOUBLE, sgc_run_state, name, ##__VA_ARGS__)
+#define INT64(name) FIELD(SGC_FIELD_INT64, sgc_run_state, name, false)
+#define DOUBLE(name) FIELD(SGC_FIELD_DOUBLE, sgc_run_state, name, false)
+#define NEWER(type, name) FIELD(SGC_FIELD_##type, sgc_run_state, name, true)
     INT64(step), INT64(samples), INT64(epoch), INT64(epoch_position), INT64(tokens), INT64(seed), INT64(data_seed),
     DOUBLE(total_flos), DOUBLE(train_loss_sum), INT64(train_loss_n), DOUBLE(window_loss_sum), INT64(window_loss_n),
     DOUBLE(last_loss), DOUBLE(last_eval_loss), DOUBLE(best_metric), INT64(best_step), DOUBLE(plateau_rate), DOUBLE(plateau_best),
-    INT64(plateau_n_bad), INT64(plateau_has_best), DOUBLE(loss_scale, true), INT64(loss_scale_n_good, true), INT64(n_skipped, true), {0},
+    INT64(plateau_n_bad), INT64(plateau_has_best), NEWER(DOUBLE, loss_scale), NEWER(INT64, loss_scale_n_good), NEWER(INT64, n_skipped), {0},
 #undef INT64
 #undef DOUBLE
+#undef NEWER
 };
 enum { N_STATE_FIELDS = sizeof(sgc_ckpt_state_fields) / sizeof(sgc_ckpt_state_fields[0]) - 1 };
 _Static_assert(N_STATE_FIELDS * 8 == sizeof(sgc_run_state), "every field of the state has a row");
