@@ -159,7 +159,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     SGC_TRY(check(d, spec));
     SGC_TRY(start(cuda));
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
-    snprintf(d->about, sizeof(d->about), "%.60s, %d SMs", cuda->name, cuda->n_sms);
+    snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);
     SGC_TRY(sgc_cuda_matmul_open(d));
 done:
     if (st != SGC_OK) sgc_cuda_close(d);
