@@ -187,7 +187,7 @@ static void describe(const sgc_run *r, sgc_ckpt_info *info)
                             .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
     snprintf(info->run_id, sizeof(info->run_id), "%s", r->run_id);
     snprintf(info->dtype, sizeof(info->dtype), "float32");
-    snprintf(info->isa, sizeof(info->isa), "%s", sgc_device_isa());
+    snprintf(info->isa, sizeof(info->isa), "%s", r->device.isa);
     snprintf(info->version, sizeof(info->version), "%s", PACKAGE_VERSION);
 }
 
