@@ -46,7 +46,7 @@ typedef struct sgc_comm_ops {
     sgc_status (*all_gather)(sgc_group *g, sgc_dtype type, void *full, int64_t n_shard, sgc_request **request);
     /* shard[i] = sum over ranks of full[rank * n_shard + i], added along one neighbour-first binary tree over ranks:
      * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. full and
-     * scratch are of type SGC_F32 or SGC_BF16, sums are made in float. shard may be this rank's part of a full of floats. full is
+     * scratch are of type SGC_F32, SGC_BF16 or SGC_F16, sums are made in float. shard may be this rank's part of a full of floats. full is
      * unchanged otherwise. The sum is made in the wait, or in progress. */
     sgc_status (*reduce_scatter)(sgc_group *g, sgc_dtype type, void *full, float *shard, void *scratch, int64_t n_shard, sgc_request **request);
     /* full [size * n_shard] becomes the sum over ranks, added as in reduce_scatter. scratch: [(size - 1) * n_shard]. */
@@ -68,8 +68,8 @@ void sgc_group_free(sgc_group *g);
 
 /* dst[i] = tree sum over the n_src buffers (see reduce_scatter); sources are overwritten. dst may be any of them. Local. */
 void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n);
-/* The same sum of bf16 numbers, added as floats; sources are kept. */
-void sgc_tree_sum_bf16(float *dst, const sgc_bf16 *const *src, int n_src, int64_t n);
+/* The same sum of SGC_BF16 or SGC_F16 numbers, added as floats; sources are kept. */
+void sgc_tree_sum_16bit(float *dst, sgc_dtype type, const uint16_t *const *src, int n_src, int64_t n);
 
 /* Small blocking collectives of set-up, control and checkpoints; on the null backend they act as for one rank. */
 sgc_status sgc_sum_int64(sgc_group *g, int64_t *x, int n);  /* in place */
