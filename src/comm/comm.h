@@ -3,6 +3,7 @@
 #define SGC_COMM_COMM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/dtype.h"
@@ -56,15 +57,45 @@ typedef struct sgc_comm_ops {
     sgc_status (*wait)(sgc_request **request);
     /* Let messages move without waiting; false: none were under way. NULL where the backend does that by itself. */
     bool (*progress)(sgc_group *g);
+    /* Where collectives are the work of a device, their wait makes the device wait, not the host. While the host waits for the device it calls this
+     * again and again: SGC_ECOMM if a collective has failed or hangs; it is then given up, so that the device comes to an end. NULL: not needed. */
+    sgc_status (*watch)(sgc_group *g);
+    /* Memory of a device that collectives will use again and again; and before it is freed. NULL: nothing is won by knowing. */
+    void (*lend)(sgc_group *g, void *memory, size_t bytes);
+    void (*take_back)(sgc_group *g, void *memory);
 } sgc_comm_ops;
 
-extern const sgc_comm_ops sgc_comm_mpi;
+extern const sgc_comm_ops sgc_comm_mpi;  /* buffers are in the host's memory */
 extern const sgc_comm_ops sgc_comm_null; /* moves nothing, counts as if it had: paper runs of any size */
 
 const sgc_comm_ops *sgc_group_ops(const sgc_group *g);
 /* A group of the null backend: this process plays one of `size` ranks. */
 sgc_status sgc_group_null(sgc_group **g, int size, int rank);
 void sgc_group_free(sgc_group *g);
+
+/* How memory of a device is reached from the host: calls of sgc_device_memory, device/device.h, which says what they promise. */
+typedef struct sgc_staging {
+    struct sgc_device *device;
+    void *(*alloc_staging)(struct sgc_device *d, size_t bytes);
+    void (*free_staging)(struct sgc_device *d, void *p);
+    void (*copy)(struct sgc_device *d, void *to, const void *from, size_t bytes);
+    void (*upload)(struct sgc_device *d, void *to, const void *staging, size_t bytes);
+    void (*download)(struct sgc_device *d, void *staging, const void *from, size_t bytes);
+    struct sgc_mark *(*mark_make)(struct sgc_device *d);
+    void (*mark_free)(struct sgc_device *d, struct sgc_mark *m);
+    void (*mark_set)(struct sgc_device *d, struct sgc_mark *m);
+    sgc_status (*mark_wait)(struct sgc_device *d, struct sgc_mark *m);
+} sgc_staging;
+
+/**
+ * From now on the buffers of this group's collectives are memory of a device, and travel through the host's. Collective.
+ * @param type     what gradients travel as
+ * @param n_shard  elements of the largest shard: staging memory is taken here for two such reductions, and none later
+ * @return SGC_ENOMEM: no staging memory on some rank; the group is as before.
+ */
+sgc_status sgc_group_use_staged(sgc_group *g, const sgc_staging *how, sgc_dtype type, int64_t n_shard);
+/* Back to MPI and the host's memory; nothing is under way any more. Local. */
+void sgc_group_use_mpi(sgc_group *g);
 
 /* dst[i] = tree sum over the n_src buffers (see reduce_scatter); sources are overwritten. dst may be any of them. Local. */
 void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n);
