@@ -156,12 +156,16 @@ bool sgc_device_is_built(const char *name);
 
 /* Zeroed memory of a device, counted by its purpose as base/mem.h does. NULL: SGC_ENOMEM is recorded and names purpose, wanted, held and advice. */
 void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
-void sgc_device_free(sgc_device *d, void *p); /* NULL is allowed */
+/* Zeroed memory of the host that copies to and from the device reach at full speed; otherwise the same. */
+void *sgc_device_alloc_staging(sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
+void sgc_device_free(sgc_device *d, void *p); /* of either kind; NULL is allowed */
 void sgc_device_copy(sgc_device *d, void *to, const void *from, size_t bytes);
 void sgc_device_clear(sgc_device *d, void *p, size_t bytes);
 /* To and from any memory of the host; done when they return. */
 sgc_status sgc_device_write(sgc_device *d, void *to, const void *host, size_t bytes);
 sgc_status sgc_device_read(sgc_device *d, void *host, const void *from, size_t bytes);
+/* As sgc_device_memory has them: done at the next wait. */
+void sgc_device_download(sgc_device *d, void *staging, const void *from, size_t bytes);
 sgc_status sgc_device_finish(sgc_device *d);
 
 /* Memory of a device and what the host sees of it; one and the same where the device's memory is the host's. */

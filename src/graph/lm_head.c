@@ -19,24 +19,14 @@ static int64_t chunk_rows(const sgc_graph *g, int64_t N, int64_t V)
     return R < N ? R : N;
 }
 
-/* Position t of a sample is scored against its label t + 1; the last one against nothing. target: [N] */
-static void shift_labels(const sgc_graph *g, int32_t *target)
-{
-    int64_t T = g->spec.T;
-    for (int64_t b = 0; b < g->spec.B; b++)
-        for (int64_t t = 0; t < T; t++)
-            target[b * T + t] = t + 1 < T ? g->batch.labels[b * T + t + 1] : -100;
-}
-
-typedef struct buffers { sgc_tensor *loss, *logits, *dlogits, *target, *dx, *dw; } buffers; /* dx NULL: losses only */
+typedef struct buffers { sgc_tensor *loss, *logits, *dlogits, *dx, *dw; } buffers; /* dx NULL: losses only */
 
 static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
 {
     int64_t N = n->in[0]->rows, C = n->in[0]->cols, V = n->in[1]->rows;
     size_t row_bytes = (size_t)C * n->in[0]->element_bytes;
     const void *w = AT(n->in[1]);
-    int32_t *target = AT(b.target);
-    shift_labels(g, target);
+    const int32_t *target = g->targets.device;
     for (int64_t first = 0; first < N; first += n->n) {
         int64_t R = N - first < n->n ? N - first : n->n;
         const char *x = (const char *)AT(n->in[0]) + (size_t)first * row_bytes;
@@ -54,7 +44,7 @@ static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
 
 static void loss_run(const sgc_graph *g, const sgc_node *n)
 {
-    run_chunks(g, n, (buffers){.loss = n->out[0], .logits = n->out[1], .target = n->out[2]});
+    run_chunks(g, n, (buffers){.loss = n->out[0], .logits = n->out[1]});
 }
 
 /* n_products of [N, C] by [C, V] or the like; the logits go to memory and back for each, and for the loss. */
@@ -70,7 +60,7 @@ static const sgc_op loss_op = {.name = "lm_loss", .run = loss_run, .work = loss_
 
 static void loss_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4], .target = n->out[5]});
+    run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4]});
 }
 static sgc_work loss_gradient_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 3, n->out[3]); }
 static const sgc_op loss_gradient = {.name = "lm_loss_and_gradient", .run = loss_gradient_run, .work = loss_gradient_work};
@@ -83,8 +73,6 @@ static sgc_tensor *new_loss(sgc_graph *g, int64_t N)
     return loss;
 }
 
-static sgc_tensor *new_targets(sgc_graph *g, int64_t N) { return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1, sizeof(int32_t)); }
-
 static void deferred_backward(sgc_graph *g, const sgc_node *n)
 {
     int64_t N = n->in[0]->rows, V = n->in[1]->rows, R = chunk_rows(g, N, V);
@@ -95,7 +83,7 @@ static void deferred_backward(sgc_graph *g, const sgc_node *n)
     sgc_node *d = sgc_node_new(g, &loss_gradient);
     *d = (sgc_node){.op = d->op,
                     .in = {n->in[0], n->in[1]},
-                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, dlogits, new_targets(g, N)},
+                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, dlogits},
                     .add = add,
                     .n = R};
     sgc_grad_done(g, n->in[0], dx);
@@ -129,7 +117,6 @@ sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
         n.n = chunk_rows(g, N, V);
         n.out[0] = new_loss(g, N);
         n.out[1] = sgc_wide_new(g, n.n, V);
-        n.out[2] = new_targets(g, N);
         break;
     case SGC_TRAIN:
         n.op = &deferred_loss;

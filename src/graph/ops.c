@@ -15,7 +15,7 @@ static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
 
 static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
 {
-    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->batch.sample};
+    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->samples.device};
 }
 
 /* Work: what the calls of the device must read and write, and the operations of their products. */
@@ -44,13 +44,13 @@ sgc_work sgc_work_product(const sgc_graph *g, const sgc_node *n, double m, doubl
 
 static void embedding_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->embedding_forward(DEVICE, AT(n->out[0]), g->batch.tokens, AT(n->in[0]), AT(n->in[1]), g->spec.B, g->spec.T, n->out[0]->cols,
+    OPS->embedding_forward(DEVICE, AT(n->out[0]), g->tokens.device, AT(n->in[0]), AT(n->in[1]), g->spec.B, g->spec.T, n->out[0]->cols,
                            g->batch.position);
 }
 
 static void embedding_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->embedding_backward(DEVICE, ADDING(n->out[0]), ADDING(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
+    OPS->embedding_backward(DEVICE, ADDING(n->out[0]), ADDING(n->out[1]), AT(n->in[0]), g->tokens.device, g->spec.B, g->spec.T, n->in[0]->cols);
 }
 static sgc_work embedding_gradient_work(const sgc_graph *g, const sgc_node *n) /* of the tables, the rows in use */
 {

@@ -55,7 +55,7 @@ static sgc_status prepare_local(evaluation_job *j)
     j->has_device = true;
     sgc_warn_device(&j->device, j->world);
     SGC_TRY(sgc_evaluator_make(&j->evaluator, j->model, &j->device, j->world->all, &j->data.validation, c->training.per_device_eval_batch_size));
-    if (!(j->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
+    if (!(j->arena = sgc_device_alloc(&j->device, SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
     sgc_graph_bind_arena(j->evaluator.graph, j->arena);
 done:
     return st;
@@ -147,7 +147,7 @@ done:
     sgc_ckpt_close(j.ckpt);
     sgc_zero_free(j.engine);
     sgc_evaluator_free(&j.evaluator);
-    sgc_mem_free(j.arena);
+    if (j.has_device) sgc_device_free(&j.device, j.arena);
     if (j.has_device) sgc_device_close(&j.device);
     sgc_model_free(j.model);
     sgc_dataset_close(&j.data);

@@ -62,7 +62,7 @@ static sgc_status prepare_local(generator *g)
     spec.T = 1;
     SGC_TRY(sgc_graph_build(&g->single, g->model, &g->device, &spec));
     size_t a = sgc_graph_arena_bytes(g->chunk), b = sgc_graph_arena_bytes(g->single);
-    g->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, a > b ? a : b);
+    g->arena = sgc_device_alloc(&g->device, SGC_MEM_ACTIVATIONS, a > b ? a : b);
     g->scratch = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->model->options.vocab_size * sizeof(*g->scratch));
     g->seen = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->capacity * sizeof(*g->seen));
     if (!g->arena || !g->scratch || !g->seen) return SGC_ENOMEM;
@@ -81,9 +81,11 @@ static sgc_status feed(generator *g, const int32_t *tokens, int64_t n, const flo
         step = n >= CHUNK ? CHUNK : 1;
         sgc_graph *graph = step == 1 ? g->single : g->chunk;
         sgc_batch batch = {.tokens = g->seen + g->n_seen, .position = g->n_seen};
-        sgc_graph_bind_batch(graph, &batch);
+        SGC_TRY(sgc_graph_bind_batch(graph, &batch));
         SGC_TRY(sgc_zero_forward(g->engine, graph));
-        *logits = (const float *)sgc_graph_logits(graph) + (step - 1) * g->model->options.vocab_size;
+        const void *all;
+        SGC_TRY(sgc_graph_logits(graph, &all));
+        *logits = (const float *)all + (step - 1) * g->model->options.vocab_size;
         g->n_seen += step;
     }
 done:
@@ -154,7 +156,7 @@ done:
     sgc_zero_free(g.engine);
     sgc_graph_free(g.chunk);
     sgc_graph_free(g.single);
-    sgc_mem_free(g.arena);
+    if (g.has_device) sgc_device_free(&g.device, g.arena);
     sgc_mem_free(g.scratch);
     sgc_mem_free(g.seen);
     free(g.prompt);

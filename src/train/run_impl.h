@@ -71,6 +71,8 @@ typedef struct sgc_run {
 /* Collective. Everything up to the first update; on error the run is to be freed. */
 sgc_status sgc_run_setup(sgc_run *r);
 void sgc_run_free(sgc_run *r);
+/* Updates that changed the weights. */
+int64_t sgc_run_n_taken(const sgc_run *r);
 
 /* Collective: rank 0 looks at output_dir and decides how to begin. */
 sgc_status sgc_start_decide(sgc_run *r);

@@ -113,7 +113,7 @@ static sgc_status take_memory_local(sgc_run *r)
     int64_t B = r->plan.micro_batch, T = r->data.train.block;
     r->tokens = sgc_mem_alloc(SGC_MEM_DATA, (size_t)(B * T) * sizeof(*r->tokens));
     r->sample = sgc_mem_alloc(SGC_MEM_DATA, (size_t)B * sizeof(*r->sample));
-    r->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, r->arena_bytes);
+    r->arena = sgc_device_alloc(&r->device, SGC_MEM_ACTIVATIONS, r->arena_bytes);
     if (!r->tokens || !r->sample || !r->arena) return SGC_ENOMEM;
     r->step_s = malloc(SGC_N_STEP_TIMES * sizeof(*r->step_s));
     if (!r->step_s) return sgc_err(SGC_ENOMEM, "no memory for step times");
@@ -144,7 +144,7 @@ static void free_derived(sgc_run *r)
     sgc_zero_free(r->engine);
     sgc_evaluator_free(&r->evaluator);
     sgc_graph_free(r->graph);
-    sgc_mem_free(r->arena);
+    if (r->has_device) sgc_device_free(&r->device, r->arena);
     sgc_mem_free(r->tokens);
     sgc_mem_free(r->sample);
     free(r->step_s);
@@ -211,7 +211,7 @@ void sgc_run_free(sgc_run *r)
     sgc_trace_free();
     sgc_progress_end(&r->progress);
     sgc_metrics_close(&r->metrics);
-    sgc_saving_free(&r->saving); /* its thread reads the model */
+    sgc_saving_free(&r->saving, &r->device); /* its thread reads the model */
     free_derived(r);
     sgc_dataset_close(&r->data);
     if (r->has_lock) sgc_lock_release();
