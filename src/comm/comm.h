@@ -94,6 +94,24 @@ typedef struct sgc_staging {
  * @return SGC_ENOMEM: no staging memory on some rank; the group is as before.
  */
 sgc_status sgc_group_use_staged(sgc_group *g, const sgc_staging *how, sgc_dtype type, int64_t n_shard);
+/* NCCL, between memories of CUDA devices. These are linked with the CUDA device only: who may run without declares them weak. */
+typedef struct sgc_nccl_spec {
+    struct sgc_device *device; /* of CUDA; failures of kernels are kept there                                  */
+    void *stream;              /* cudaStream_t on which the device computes                                    */
+    double timeout_s;          /* after which peers that do not connect, or do not answer, are given up        */
+    int ranks_per_node;        /* so many consecutive ranks share a node, on all nodes; 0: it is not so regular */
+} sgc_nccl_spec;
+
+/* Local: can libnccl be opened? SGC_ECOMM says what to do. */
+sgc_status sgc_nccl_find(void);
+/**
+ * From now on the buffers of this group's collectives are memory of CUDA devices and travel by NCCL, on a stream of their own: a collective
+ * starts when the device has done what it was asked for before the call; the wait makes the device wait, not the host. Sums have the bits
+ * of the mpi backend. Collective; connects all ranks and sends a few numbers between each two.
+ * @return SGC_ECOMM: a rank has no NCCL, or another version, or they do not connect within timeout_s; the group is as before.
+ */
+sgc_status sgc_group_use_nccl(sgc_group *g, const sgc_nccl_spec *spec);
+
 /* Back to MPI and the host's memory; nothing is under way any more. Local. */
 void sgc_group_use_mpi(sgc_group *g);
 
