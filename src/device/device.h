@@ -131,6 +131,8 @@ struct sgc_device {
     bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
     struct sgc_device_block *blocks; /* owned: what sgc_device_alloc gave            */
+    char isa[16];            /* "AVX-512", "sm_90, 132 SMs": which code computes; part of a checkpoint's attributes */
+    char about[128];         /* what decides about the bits of its results, in words; equal texts: equal bits       */
 };
 
 /* How a device is opened. What a device has no use for is ignored. */
@@ -153,6 +155,17 @@ sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinis
 void sgc_device_close(sgc_device *d);
 /* Is this kind of device in this program, whatever the machine has? */
 bool sgc_device_is_built(const char *name);
+
+/* The GPUs that this process may use, in the order of their numbers. */
+enum { SGC_MAX_GPUS = 64 };
+typedef struct sgc_gpus {
+    int n;
+    uint8_t id[SGC_MAX_GPUS][16]; /* unlike those of all other GPUs      */
+    char none[160];               /* why there is none                   */
+} sgc_gpus;
+
+/* Local. SGC_EDEVICE: there are some, but this program cannot use them. */
+sgc_status sgc_device_gpus(sgc_gpus *gpus);
 
 /* Zeroed memory of a device, counted by its purpose as base/mem.h does. NULL: SGC_ENOMEM is recorded and names purpose, wanted, held and advice. */
 void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
@@ -181,7 +194,7 @@ void sgc_mirror_push(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes); 
 void sgc_mirror_pull(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes); /* to the host; there after a wait */
 sgc_status sgc_mirror_wait(sgc_mirror *m, sgc_device *d);
 
-/* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine; part of a checkpoint's attributes. */
+/* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine. */
 const char *sgc_device_isa(void);
 
 #endif

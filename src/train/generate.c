@@ -5,6 +5,7 @@
 #include "ckpt/ckpt.h"
 #include "data/data.h"
 #include "train/choice_impl.h"
+#include "train/device_impl.h"
 #include "train/setup_impl.h"
 #include "train/threads_impl.h"
 #include "train/train.h"
@@ -17,6 +18,7 @@ typedef struct generator {
     sgc_config config;       /* of the checkpoint                                          */
     sgc_ckpt *ckpt;
     const sgc_tokenizer *tokenizer;
+    sgc_device_spec device_spec;
     sgc_device device;
     bool has_device;
     sgc_model *model;
@@ -43,6 +45,15 @@ static sgc_status check_prompt(generator *g)
     return SGC_OK;
 }
 
+/* The run that wrote the checkpoint may have had GPUs. One text is too little work for 16-bit numbers to pay: the master weights are used. */
+static void adapt_to_one_text(sgc_config *c)
+{
+    c->training.bf16 = c->training.fp16 = false;
+    if (c->device.type == SGC_DEVICE_CUDA) c->device.type = SGC_DEVICE_AUTO;
+    c->training.has_tf32 = false;
+    c->device.share = true;
+}
+
 static sgc_status prepare_local(generator *g)
 {
     sgc_status st = SGC_OK;
@@ -55,8 +66,7 @@ static sgc_status prepare_local(generator *g)
     SGC_TRY(check_prompt(g));
     spec.capacity = g->capacity;
     SGC_TRY(sgc_model_make(&g->model, &g->config.model, g->tokenizer->vocab_size));
-    g->config.training.bf16 = false; /* from the master weights: one text is too little work for bf16 to pay */
-    SGC_TRY(sgc_device_open(&g->device, sgc_device_name(&g->config), g->config.training.full_determinism));
+    SGC_TRY(sgc_device_open_spec(&g->device, &g->device_spec));
     g->has_device = true;
     SGC_TRY(sgc_graph_build(&g->chunk, g->model, &g->device, &spec));
     spec.T = 1;
@@ -145,6 +155,8 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
     if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
     SGC_AGREE(w->all);
     SGC_TRY(sgc_read_config(w, &g.config, path, 0, NULL));
+    adapt_to_one_text(&g.config);
+    SGC_TRY(sgc_choose_device(w, &g.config, &g.device_spec));
     st = prepare_local(&g);
     SGC_AGREE(w->all);
     sgc_zero_spec spec = {.inference = true};

@@ -198,6 +198,7 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     for (size_t i = 0; i < sizeof(integers) / sizeof(integers[0]); i++)
         json_object_set_new(out, integers[i].key, json_integer(integers[i].value));
     json_object_set_new(out, "full_determinism", json_boolean(r->t->full_determinism));
+    json_object_set_new(out, "device", json_string(r->device.about));
     json_object_set_new(out, "bf16", json_boolean(r->device.ops->value == SGC_BF16));
     json_object_set_new(out, "fp16", json_boolean(r->device.ops->value == SGC_F16));
     json_object_set_new(out, "reduce_dtype", json_string(r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? "bf16" : "fp32"));

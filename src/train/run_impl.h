@@ -35,6 +35,7 @@ typedef struct sgc_run {
     char run_id[SGC_ID_CHARS + 1];
 
     sgc_threads threads;
+    sgc_device_spec device_spec;
     sgc_device device;
     sgc_dataset data;
     sgc_plan plan;

@@ -51,11 +51,14 @@ done:
     return st;
 }
 
+/* Else only a signal asks for a checkpoint, which training may well stand still for: no memory is held for that. */
+static bool saves_regularly(const sgc_run *r) { return r->t->save_strategy != SGC_STRATEGY_NO || r->t->load_best_model_at_end; }
+
 sgc_status sgc_saving_setup(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     SGC_TRY(sgc_files_make(&r->saving.files, r->world, r->config->checkpoint.writers_per_node));
-    if (r->config->checkpoint.async) SGC_TRY(take_buffer(r));
+    if (r->config->checkpoint.async && saves_regularly(r)) SGC_TRY(take_buffer(r));
 done:
     return st;
 }
@@ -184,7 +187,7 @@ static void describe(const sgc_run *r, sgc_ckpt_info *info)
                             .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
     snprintf(info->run_id, sizeof(info->run_id), "%s", r->run_id);
     snprintf(info->dtype, sizeof(info->dtype), "float32");
-    snprintf(info->isa, sizeof(info->isa), "%s", sgc_device_isa());
+    snprintf(info->isa, sizeof(info->isa), "%s", r->device.isa);
     snprintf(info->version, sizeof(info->version), "%s", PACKAGE_VERSION);
 }
 

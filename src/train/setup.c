@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "train/device_impl.h"
 #include "train/probe_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
@@ -66,16 +67,10 @@ done:
     return st;
 }
 
-const char *sgc_device_name(const sgc_config *c)
-{
-    if (c->device.type == SGC_DEVICE_REFERENCE) return "ref32";
-    return c->training.bf16 ? "cpu_bf16" : "cpu";
-}
-
 void sgc_warn_device(const sgc_device *d, const sgc_world *w)
 {
     if (d->emulates && w->node_rank == 0)
-        sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as fp32 or slower; what it saves is memory", sgc_device_isa());
+        sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as fp32 or slower; what it saves is memory", d->isa);
 }
 
 void sgc_abort_job(sgc_world *w, const char *where)
@@ -129,7 +124,7 @@ static sgc_status derive_local(sgc_run *r)
     SGC_TRY(sgc_plan_make(&r->plan, &r->sampler, r->t, r->data.train.n, r->data.train.block, r->world->size));
     SGC_TRY(sgc_schedule_make(&r->schedule, r->t, r->plan.n_steps));
     SGC_TRY(sgc_model_make(&r->model, &r->config->model, r->data.vocab_size));
-    SGC_TRY(sgc_device_open(&r->device, sgc_device_name(r->config), r->t->full_determinism));
+    SGC_TRY(sgc_device_open_spec(&r->device, &r->device_spec));
     r->has_device = true;
     sgc_warn_device(&r->device, r->world);
     SGC_TRY(build_graphs_local(r));
@@ -175,6 +170,7 @@ static sgc_status make_states(sgc_run *r, bool *again)
     SGC_TRY(sgc_start_open(r));
     st = derive_local(r);
     SGC_AGREE(all);
+    SGC_TRY(sgc_compare_devices(r->world, &r->device, r->t->full_determinism));
     sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
                           .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
                           .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
@@ -189,6 +185,7 @@ sgc_status sgc_run_setup(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     bool again = false;
+    SGC_TRY(sgc_choose_device(r->world, r->config, &r->device_spec));
     SGC_TRY(take_output_dir(r));
     SGC_TRY(sgc_start_decide(r));
     SGC_TRY(sgc_dataset_open(&r->data, r->world, r->config, true));

@@ -1,0 +1,32 @@
+/* Which elements are dropped (sgc_dropout of device.h), as kernels ask it: four elements by one call of Philox. */
+#ifndef SGC_DEVICE_CUDA_DROPOUT_CUH
+#define SGC_DEVICE_CUDA_DROPOUT_CUH
+
+#include <math.h>
+
+#include "device/cuda/types.cuh"
+
+typedef struct dropout_rule {
+    sgc_philox_key key;
+    uint32_t stream, threshold; /* an element whose word is below the threshold is dropped */
+    float scale;                /* of what is kept */
+} dropout_rule;
+
+static inline dropout_rule dropout_rule_of(const sgc_dropout *drop)
+{
+    dropout_rule rule = {drop->key, drop->stream, (uint32_t)ceil(drop->p * 0x1p32), (float)(1 / (1 - drop->p))};
+    return rule;
+}
+
+/* Bit k is set if element 4 * block + k of a sample is kept. */
+static __device__ __forceinline__ uint32_t kept_of_block(const dropout_rule &rule, int64_t sample, uint64_t block)
+{
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | rule.stream, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32)};
+    uint32_t random[4], kept = 0;
+    sgc_philox(rule.key, counter, random);
+#pragma unroll
+    for (int k = 0; k < 4; k++) kept |= (uint32_t)(random[k] >= rule.threshold) << k;
+    return kept;
+}
+
+#endif
