@@ -12,10 +12,12 @@
 
 #define CHUNK_BYTES ((int64_t)64 << 20)
 
+/* Chunks of nearly equal size: a small last one would cost as much memory traffic as the others. */
 static int64_t chunk_rows(const sgc_graph *g, int64_t N, int64_t V)
 {
-    int64_t R = CHUNK_BYTES / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
-    if (R < 32) R = 32;
+    int64_t most = CHUNK_BYTES / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
+    if (most < 32) most = 32;
+    int64_t n_chunks = (N + most - 1) / most, R = ((N + n_chunks - 1) / n_chunks + 31) / 32 * 32;
     return R < N ? R : N;
 }
 
