@@ -26,34 +26,34 @@ static __device__ __forceinline__ void soften(float (&s)[FORWARD_M][KEYS / 8][4]
     bool changed = false;
 #pragma unroll
     for (int row = 0; row < FORWARD_M * 2; row++) {
-        const int m = row / 2, half = row % 2;
-        float largest = max[m][half];
+        const int m = row / 2, upper = row % 2;
+        float largest = max[m][upper];
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) largest = fmaxf(largest, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+        for (int n = 0; n < KEYS / 8; n++) largest = fmaxf(largest, fmaxf(s[m][n][2 * upper], s[m][n][2 * upper + 1]));
         largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
-        rescale[m][half] = exp2_fast((max[m][half] - largest) * scale);
-        changed |= largest != max[m][half];
-        max[m][half] = largest;
+        rescale[m][upper] = exp2_fast((max[m][upper] - largest) * scale);
+        changed |= largest != max[m][upper];
+        max[m][upper] = largest;
     }
     if (__any_sync(ALL_LANES, changed)) {
 #pragma unroll
         for (int row = 0; row < FORWARD_M * 2; row++) {
-            const int m = row / 2, half = row % 2;
-            sum[m][half] *= rescale[m][half];
+            const int m = row / 2, upper = row % 2;
+            sum[m][upper] *= rescale[m][upper];
 #pragma unroll
-            for (int n = 0; n < D / 8; n++) out[m][n][2 * half] *= rescale[m][half], out[m][n][2 * half + 1] *= rescale[m][half];
+            for (int n = 0; n < D / 8; n++) out[m][n][2 * upper] *= rescale[m][upper], out[m][n][2 * upper + 1] *= rescale[m][upper];
         }
     }
 #pragma unroll
     for (int row = 0; row < FORWARD_M * 2; row++) {
-        const int m = row / 2, half = row % 2;
-        const float shift = -max[m][half] * scale;
+        const int m = row / 2, upper = row % 2;
+        const float shift = -max[m][upper] * scale;
 #pragma unroll
         for (int n = 0; n < KEYS / 8 * 2; n++) {
-            float *x = &s[m][n / 2][2 * half + n % 2];
+            float *x = &s[m][n / 2][2 * upper + n % 2];
             *x = exp2_fast(fmaf(*x, scale, shift));
-            sum[m][half] += *x;
+            sum[m][upper] += *x;
         }
     }
 }
@@ -129,12 +129,12 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
     float factor[FORWARD_M][2];
 #pragma unroll
     for (int row = 0; row < FORWARD_M * 2; row++) {
-        const int m = row / 2, half = row % 2, i = own_i0 + 16 * m + 8 * half + g;
-        float total = sum[m][half];
+        const int m = row / 2, upper = row % 2, i = own_i0 + 16 * m + 8 * upper + g;
+        float total = sum[m][upper];
         total += __shfl_xor_sync(ALL_LANES, total, 1);
         total += __shfl_xor_sync(ALL_LANES, total, 2);
-        factor[m][half] = a.drop.scale / total;
-        if (t == 0 && i < T) a.lse[head_number * T + i] = LN_2 * fmaf(max[m][half], scale, log2f(total));
+        factor[m][upper] = a.drop.scale / total;
+        if (t == 0 && i < T) a.lse[head_number * T + i] = LN_2 * fmaf(max[m][upper], scale, log2f(total));
     }
     put_rows<V, D, FORWARD_M>((V *)a.y + b * a.T * a.C + h * D, a.C, own_i0, T, out, factor, queries + warp * WARP_QUERIES * D * 2);
 }

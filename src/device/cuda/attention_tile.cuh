@@ -126,15 +126,15 @@ template <int M, int N> static __device__ __forceinline__ void set_zero(float (&
 /* Numbers of a warp's rows, which are `first` of the result on, through its own part of shared memory so that rows leave in 16 bytes a lane.
  * factor: of rows g and g + 8 of each 16. */
 template <typename V, int D, int M>
-static __device__ __forceinline__ void put_rows(V *rows, int64_t stride, int first, int n_rows, const float (&out)[M][D / 8][4], const float (&factor)[M][2],
+static __device__ __forceinline__ void put_rows(V *rows, int64_t stride, int first, int n_rows, const float (&out)[M][D / 8][4], const float (*factor)[2],
                                                 char *part)
 {
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int k = 0; k < M * (D / 8) * 2; k++) {
-        const int m = k / (D / 8 * 2), n = k / 2 % (D / 8), half = k % 2;
-        *(uint32_t *)(part + in_tile<D>(16 * m + 8 * half + g, n) + 4 * t) =
-            pack2<V>(out[m][n][2 * half] * factor[m][half], out[m][n][2 * half + 1] * factor[m][half]);
+        const int m = k / (D / 8 * 2), n = k / 2 % (D / 8), upper = k % 2;
+        *(uint32_t *)(part + in_tile<D>(16 * m + 8 * upper + g, n) + 4 * t) =
+            pack2<V>(out[m][n][2 * upper] * factor[m][upper], out[m][n][2 * upper + 1] * factor[m][upper]);
     }
     __syncwarp();
 #pragma unroll

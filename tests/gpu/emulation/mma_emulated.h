@@ -17,11 +17,11 @@ namespace emulated {
 
 struct mma_operands { uint32_t a[4], b[2]; };
 
-/* Element `half` of a word. */
-template <typename V> static inline float half_of(uint32_t word, int half)
+/* Element `upper`, 0 or 1, of a word. */
+template <typename V> static inline float half_of(uint32_t word, int upper)
 {
     V x;
-    uint16_t bits = (uint16_t)(half ? word >> 16 : word);
+    uint16_t bits = (uint16_t)(upper ? word >> 16 : word);
     memcpy(&x, &bits, sizeof(x));
     return to_float(x);
 }
@@ -132,9 +132,9 @@ static inline void load_matrices_transposed(uint32_t (&word)[4], const void *row
     const int g = lane() / 4, t = lane() % 4;
     for (int m = 0; m < 4; m++) {
         word[m] = 0;
-        for (int half = 0; half < 2; half++) {
-            const uint32_t pair = row_of(e, 8 * m + 2 * t + half).words[g / 2];
-            word[m] |= (g % 2 ? pair >> 16 : pair & 0xffff) << 16 * half;
+        for (int upper = 0; upper < 2; upper++) {
+            const uint32_t pair = row_of(e, 8 * m + 2 * t + upper).words[g / 2];
+            word[m] |= (g % 2 ? pair >> 16 : pair & 0xffff) << 16 * upper;
         }
     }
     leave(e);
