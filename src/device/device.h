@@ -65,6 +65,16 @@ typedef struct sgc_device_memory {
     void *(*stream)(sgc_device *d);                      /* where its work is queued: a cudaStream_t, for message libraries that join it */
 } sgc_device_memory;
 
+/* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb.
+ * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
+typedef struct sgc_matmul {
+    void *c;
+    const void *a, *b, *bias;
+    bool c_is_wide, add, ta, tb;
+    int64_t m, n, k;
+    int64_t ldc, lda, ldb;   /* elements from one stored row to the next; 0: as many as a row has */
+} sgc_matmul;
+
 /* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
  * element's on its place in a range. Memory is taken at the first call of a shape only (prepared matrix products, scratch);
  * a kernel that cannot have it ends the process with a message. */
@@ -73,6 +83,8 @@ typedef struct sgc_device_ops {
     sgc_dtype value, wide;
     bool is_null;            /* computes nothing: tensors have no memory           */
     const sgc_device_memory *memory; /* NULL: the host's                           */
+    size_t chunk_bytes;      /* of logits that are best made at once               */
+    int64_t row_multiple;    /* of elements: a stride of rows that products like   */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
@@ -84,10 +96,7 @@ typedef struct sgc_device_ops {
     /* dx = (or += with add_dx); dw, db: wide, += */
     void (*layer_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean, const void *rstd, int64_t N, int64_t C);
 
-    /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k]
-     * if tb. Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
-    void (*matmul)(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
-                   int64_t n, int64_t k);
+    void (*matmul)(sgc_device *d, const sgc_matmul *p);
     /* db [C], wide, += column sums of dy [N, C] */
     void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 
@@ -109,9 +118,10 @@ typedef struct sgc_device_ops {
     void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 
     /* Rows of logits [N, V], wide, against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of
-     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one. */
-    void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, double smoothing,
-                          double scale);
+     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one.
+     * ld: elements from one row of logits, and of dlogits, to the next. */
+    void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, int64_t ld,
+                          double smoothing, double scale);
 
     /* p, m, v: wide; g: of type g_type (the wide one, or the value type); all [n]. p -= lr * (weight_decay * p + ...) in the order of torch: decay
      * first. values (NULL: none) [n]: p rounded to the value type. */

@@ -44,7 +44,7 @@ static double time_products(sgc_device *d, const matrices *m, int64_t n)
     double best_s = 0;
     for (int i = 0; i <= N_REPEATS; i++) {
         double start_s = sgc_time_s();
-        d->ops->matmul(d, m->c, false, false, m->a, false, m->b, false, NULL, n, n, n);
+        d->ops->matmul(d, &(sgc_matmul){.c = m->c, .a = m->a, .b = m->b, .m = n, .n = n, .k = n});
         sgc_device_finish(d);
         double took_s = sgc_time_s() - start_s;
         if (i == 1 || (i > 1 && took_s < best_s)) best_s = took_s; /* the first one prepares the shape */

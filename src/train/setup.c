@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/trace.h"
 #include "train/device_impl.h"
+#include "train/need_impl.h"
 #include "train/probe_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
@@ -103,6 +104,23 @@ done:
     return st;
 }
 
+static sgc_zero_spec zero_spec(const sgc_run *r)
+{
+    return (sgc_zero_spec){.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
+                           .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
+                           .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
+}
+
+/* Before any of it is taken: a GPU tells how much it has. */
+static sgc_status check_memory_local(sgc_run *r)
+{
+    const sgc_device_memory *memory = r->device.ops->memory;
+    sgc_need need = {.model = r->model, .device = &r->device, .zero = zero_spec(r), .n_ranks = r->world->size, .micro_batch = r->plan.micro_batch,
+                     .block = r->data.train.block, .eval_batch = r->evaluator.graph ? r->evaluator.micro_batch : 0,
+                     .checkpointing = r->t->gradient_checkpointing};
+    return memory ? sgc_need_check(&need, memory->available(&r->device)) : SGC_OK;
+}
+
 static sgc_status take_memory_local(sgc_run *r)
 {
     int64_t B = r->plan.micro_batch, T = r->data.train.block;
@@ -128,6 +146,7 @@ static sgc_status derive_local(sgc_run *r)
     r->has_device = true;
     sgc_warn_device(&r->device, r->world);
     SGC_TRY(build_graphs_local(r));
+    SGC_TRY(check_memory_local(r));
     SGC_TRY(take_memory_local(r));
 done:
     return st;
@@ -171,9 +190,7 @@ static sgc_status make_states(sgc_run *r, bool *again)
     st = derive_local(r);
     SGC_AGREE(all);
     SGC_TRY(sgc_compare_devices(r->world, &r->device, r->t->full_determinism));
-    sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
-                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
-                          .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
+    sgc_zero_spec spec = zero_spec(r);
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
     r->evaluator.engine = r->engine;
     SGC_TRY(sgc_start_load(r, again));

@@ -2,6 +2,7 @@
 #include "zero/zero_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 const char *const sgc_slot_path[SGC_N_SLOTS] = {"model", "optimizer/exp_avg", "optimizer/exp_avg_sq"};
 
@@ -44,21 +45,27 @@ static size_t parameters_held(const sgc_zero *z) { return value_bytes(z) * n_hel
 static size_t gradients_held(const sgc_zero *z) { return gradient_bytes(z) * n_held(z, sgc_zero_shards_gradients(z)); }
 static size_t states_held(const sgc_zero *z) { return states_bytes(z) * n_held(z, sgc_zero_shards_states(z)); }
 
+static size_t buffer_held(const sgc_zero *z)
+{
+    return z->training.buffer_bytes > z->evaluation.buffer_bytes ? z->training.buffer_bytes : z->evaluation.buffer_bytes;
+}
+static size_t partial_held(const sgc_zero *z) { return (size_t)(z->n_levels * total_shard(z)) * sizeof(float); }
+static size_t sums_held(const sgc_zero_unit *u) { return (size_t)(u->flat.n_shard / SGC_FLAT_BLOCK) * sizeof(double); }
+
 static sgc_status allocate(sgc_zero *z)
 {
     sgc_status st = SGC_OK;
     sgc_device *d = z->device;
-    size_t buffer_bytes = z->training.buffer_bytes > z->evaluation.buffer_bytes ? z->training.buffer_bytes : z->evaluation.buffer_bytes;
     z->parameters = sgc_device_alloc(d, SGC_MEM_PARAMETERS, parameters_held(z));
     z->optimizer = sgc_device_alloc(d, SGC_MEM_OPTIMIZER, states_held(z));
-    z->buffer = sgc_device_alloc(d, SGC_MEM_COMM, buffer_bytes);
+    z->buffer = sgc_device_alloc(d, SGC_MEM_COMM, buffer_held(z));
     if (!z->parameters || !z->optimizer || !z->buffer) return SGC_ENOMEM;
     if (z->spec.inference) return SGC_OK;
     z->gradient_memory = sgc_device_alloc(d, SGC_MEM_GRADIENTS, gradients_held(z));
-    z->partial_memory = sgc_device_alloc(d, SGC_MEM_COMM, (size_t)(z->n_levels * total_shard(z)) * sizeof(float));
+    z->partial_memory = sgc_device_alloc(d, SGC_MEM_COMM, partial_held(z));
     if (!z->gradient_memory || !z->partial_memory) return SGC_ENOMEM;
     for (int i = 0; i < z->model->n_units; i++)
-        SGC_TRY(sgc_mirror_make(&z->units[i].block_sums, d, SGC_MEM_COMM, (size_t)(z->units[i].flat.n_shard / SGC_FLAT_BLOCK) * sizeof(double)));
+        SGC_TRY(sgc_mirror_make(&z->units[i].block_sums, d, SGC_MEM_COMM, sums_held(&z->units[i])));
 done:
     return st;
 }
@@ -107,8 +114,8 @@ static void point_units(sgc_zero *z)
     }
 }
 
-/* Everything of sgc_zero_make that can fail on one rank alone. */
-static sgc_status make_local(sgc_zero *z)
+/* Units and passes: sizes of everything, and no memory yet. */
+static sgc_status lay_out(sgc_zero *z)
 {
     sgc_status st = SGC_OK;
     const sgc_model *model = z->model;
@@ -133,10 +140,43 @@ static sgc_status make_local(sgc_zero *z)
         pass.backward = true;
         SGC_TRY(sgc_pass_make(&z->training, model, flats, &pass));
     }
+done:
+    free(flats);
+    return st;
+}
+
+/* Everything of sgc_zero_make that can fail on one rank alone. */
+static sgc_status make_local(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(lay_out(z));
     SGC_TRY(allocate(z));
     point_units(z);
 done:
-    free(flats);
+    return st;
+}
+
+sgc_status sgc_zero_measure(const sgc_model *model, sgc_device *device, int world, const sgc_zero_spec *spec, size_t bytes[SGC_MEM_N_PURPOSES])
+{
+    sgc_status st = SGC_OK;
+    sgc_group *group = NULL;
+    sgc_zero *z = calloc(1, sizeof(*z));
+    if (!z) return sgc_err(SGC_ENOMEM, "no memory for the engine");
+    SGC_TRY(sgc_group_null(&group, world, 0));
+    *z = (sgc_zero){.model = model, .device = device, .group = group, .ops = sgc_group_ops(group), .spec = *spec};
+    SGC_TRY(lay_out(z));
+    memset(bytes, 0, SGC_MEM_N_PURPOSES * sizeof(*bytes));
+    bytes[SGC_MEM_PARAMETERS] = parameters_held(z);
+    bytes[SGC_MEM_OPTIMIZER] = states_held(z);
+    bytes[SGC_MEM_COMM] = buffer_held(z);
+    if (spec->inference) goto done;
+    bytes[SGC_MEM_GRADIENTS] = gradients_held(z);
+    bytes[SGC_MEM_COMM] += partial_held(z);
+    for (int i = 0; i < model->n_units; i++)
+        bytes[SGC_MEM_COMM] += sums_held(&z->units[i]);
+done:
+    sgc_zero_free(z);
+    sgc_group_free(group);
     return st;
 }
 

@@ -37,6 +37,8 @@ typedef struct sgc_zero_spec {
  */
 sgc_status sgc_zero_make(sgc_zero **z, const sgc_model *model, sgc_device *device, sgc_group *group, const sgc_zero_spec *spec);
 void sgc_zero_free(sgc_zero *z);
+/* Local: the bytes by purpose that sgc_zero_make would take on each of `world` ranks. */
+sgc_status sgc_zero_measure(const sgc_model *model, sgc_device *device, int world, const sgc_zero_spec *spec, size_t bytes[SGC_MEM_N_PURPOSES]);
 
 /* Collective: initial weights from the seed. */
 sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed);

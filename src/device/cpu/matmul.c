@@ -182,10 +182,14 @@ done:
     return st;
 }
 
+/* Elements from the first of a matrix to its last, with what lies between its rows. */
+static int64_t stored(int64_t n_rows, int64_t n_columns, int64_t ld) { return n_rows > 0 && n_columns > 0 ? (n_rows - 1) * ld + n_columns : 0; }
+
 /* A product of bf16 as one of floats. */
 static sgc_status multiply_widened(sgc_device *d, const sgc_product *p)
 {
-    const int64_t n_a = p->m * p->k, n_b = p->k * p->n, n_c = p->c_is_float ? 0 : p->m * p->n, n_bias = p->bias ? p->n : 0;
+    const int64_t n_a = stored(p->ta ? p->k : p->m, p->ta ? p->m : p->k, p->lda), n_b = stored(p->tb ? p->n : p->k, p->tb ? p->k : p->n, p->ldb);
+    const int64_t n_c = p->c_is_float ? 0 : stored(p->m, p->n, p->ldc), n_bias = p->bias ? p->n : 0;
     float *partial = sgc_cpu_scratch(d, n_partial(d, p) + n_a + n_b + n_c + n_bias), *a = partial + n_partial(d, p), *b = a + n_a, *c = b + n_b;
     sgc_product q = *p;
     widen(d, a, p->a, n_a);
@@ -199,7 +203,7 @@ static sgc_status multiply_widened(sgc_device *d, const sgc_product *p)
         q.bias = c + n_c;
     }
     if (!p->c_is_float) {
-        if (p->add) widen(d, c, p->c, n_c);
+        if (p->add || p->ldc != p->n) widen(d, c, p->c, n_c);
         q.c = c;
     }
     sgc_status st = multiply(d, &q, partial);
@@ -207,14 +211,14 @@ static sgc_status multiply_widened(sgc_device *d, const sgc_product *p)
     return st;
 }
 
-void sgc_cpu_matmul(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
-                    int64_t n, int64_t k)
+void sgc_cpu_matmul(sgc_device *d, const sgc_matmul *q)
 {
     const bool bf16 = d->ops->value == SGC_BF16;
-    const sgc_product p = {.c = c, .a = a, .b = b, .bias = bias, .m = m, .n = n, .k = k, .lda = ta ? m : k, .ldb = tb ? k : n, .ldc = n,
-                           .add = add, .ta = ta, .tb = tb, .bf16 = bf16, .c_is_float = c_is_wide || !bf16};
+    const sgc_product p = {.c = q->c, .a = q->a, .b = q->b, .bias = q->bias, .m = q->m, .n = q->n, .k = q->k, .lda = q->lda ? q->lda : q->ta ? q->m : q->k,
+                           .ldb = q->ldb ? q->ldb : q->tb ? q->k : q->n, .ldc = q->ldc ? q->ldc : q->n, .add = q->add, .ta = q->ta, .tb = q->tb,
+                           .bf16 = bf16, .c_is_float = q->c_is_wide || !bf16};
     sgc_status st;
-    if (m == 0 || n == 0) return;
+    if (p.m == 0 || p.n == 0) return;
     if (bf16 && !((sgc_cpu *)d->state)->multiplies_bf16) {
         st = multiply_widened(d, &p);
     } else {

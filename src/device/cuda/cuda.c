@@ -159,7 +159,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     SGC_TRY(check(d, spec));
     SGC_TRY(start(cuda));
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
-    snprintf(d->about, sizeof(d->about), "%.60s, %d SMs", cuda->name, cuda->n_sms);
+    snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);
     SGC_TRY(sgc_cuda_matmul_open(d));
 done:
     if (st != SGC_OK) sgc_cuda_close(d);
@@ -214,7 +214,7 @@ sgc_status sgc_cuda_status(sgc_device *d)
 
 #define CUDA_OPS(device, value_type) \
     { \
-        .name = device, .value = value_type, .wide = SGC_F32, .memory = &sgc_cuda_memory, \
+        .name = device, .value = value_type, .wide = SGC_F32, .memory = &sgc_cuda_memory, .chunk_bytes = (size_t)1 << 30, .row_multiple = 64, \
         .embedding_forward = sgc_cuda_embedding_forward, \
         .embedding_backward = sgc_cuda_embedding_backward, \
         .layer_norm_forward = sgc_cuda_layer_norm_forward, \

@@ -48,8 +48,7 @@ extern const int sgc_cuda_architectures[];
 /* matmul.c */
 sgc_status sgc_cuda_matmul_open(sgc_device *d);
 void sgc_cuda_matmul_close(sgc_device *d);
-void sgc_cuda_matmul(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
-                     int64_t n, int64_t k);
+void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *p);
 
 /* widen.cu: 16-bit values as floats */
 void sgc_cuda_widen(sgc_device *d, float *wide, const void *values, int64_t n);
@@ -76,7 +75,7 @@ void sgc_cuda_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw
 void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                            double smoothing, double scale);
+                            int64_t ld, double smoothing, double scale);
 /* attention.cu: chooses among attention_mma.cu (tensor cores; D 64 and 128, 16-bit values) and attention_plain.cu (any D, any type) */
 void sgc_cuda_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
 void sgc_cuda_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,

@@ -18,7 +18,7 @@
 
 /* All that its plan depends on. */
 typedef struct product {
-    int64_t m, n, k;
+    int64_t m, n, k, lda, ldb, ldc;
     bool ta, tb, add, has_bias, c_is_wide;
     uint32_t alignment; /* of all operands, in bytes */
 } product;
@@ -90,7 +90,7 @@ void sgc_cuda_matmul_close(sgc_device *d)
 
 static bool is_same(const product *x, const product *y)
 {
-    return x->m == y->m && x->n == y->n && x->k == y->k && x->ta == y->ta && x->tb == y->tb && x->add == y->add && x->has_bias == y->has_bias &&
+    return x->m == y->m && x->n == y->n && x->k == y->k && x->lda == y->lda && x->ldb == y->ldb && x->ldc == y->ldc && x->ta == y->ta && x->tb == y->tb && x->add == y->add && x->has_bias == y->has_bias &&
            x->c_is_wide == y->c_is_wide && x->alignment == y->alignment;
 }
 
@@ -116,9 +116,9 @@ static cublasStatus_t describe(const sgc_device *d, const struct sgc_cuda_matmul
         LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias, sizeof(bias)));
         LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &place, sizeof(place)));
     }
-    LT(MatrixLayoutCreate(&p->a, value, rows_a, columns_a, (int64_t)rows_a));
-    LT(MatrixLayoutCreate(&p->b, value, rows_b, columns_b, (int64_t)rows_b));
-    LT(MatrixLayoutCreate(&p->c, result, (uint64_t)q->n, (uint64_t)q->m, q->n));
+    LT(MatrixLayoutCreate(&p->a, value, rows_a, columns_a, q->lda));
+    LT(MatrixLayoutCreate(&p->b, value, rows_b, columns_b, q->ldb));
+    LT(MatrixLayoutCreate(&p->c, result, (uint64_t)q->n, (uint64_t)q->m, q->ldc));
     return rc;
 }
 
@@ -199,27 +199,28 @@ static uint32_t alignment_of(const void *a, const void *b, const void *c, const 
     return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 2;
 }
 
-void sgc_cuda_matmul(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
-                     int64_t n, int64_t k)
+void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *w)
 {
-    const float one = 1, beta = add;
+    const float one = 1, beta = w->add;
+    const void *bias = w->bias;
     sgc_cuda *cuda = sgc_cuda_of(d);
     struct sgc_cuda_matmul *x = cuda->matmul;
-    if (m == 0 || n == 0 || cuda->failed) return;
-    if (bias && c_is_wide && d->ops->value != SGC_F32) {
-        float *wide = sgc_cuda_scratch(d, (size_t)n * sizeof(*wide));
+    if (w->m == 0 || w->n == 0 || cuda->failed) return;
+    if (bias && w->c_is_wide && d->ops->value != SGC_F32) {
+        float *wide = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*wide));
         if (!wide) return;
-        sgc_cuda_widen(d, wide, bias, n);
+        sgc_cuda_widen(d, wide, bias, w->n);
         bias = wide;
     }
-    const product q = {.m = m, .n = n, .k = k, .ta = ta, .tb = tb, .add = add, .has_bias = bias != NULL, .c_is_wide = c_is_wide,
-                       .alignment = alignment_of(a, b, c, bias)};
+    const product q = {.m = w->m, .n = w->n, .k = w->k, .lda = w->lda ? w->lda : w->ta ? w->m : w->k, .ldb = w->ldb ? w->ldb : w->tb ? w->k : w->n,
+                       .ldc = w->ldc ? w->ldc : w->n, .ta = w->ta, .tb = w->tb, .add = w->add, .has_bias = bias != NULL, .c_is_wide = w->c_is_wide,
+                       .alignment = alignment_of(w->a, w->b, w->c, bias)};
     plan *p = find(d, &q);
     if (!p) return;
     cublasStatus_t rc = CUBLAS_STATUS_SUCCESS;
     if (bias) rc = x->lt->MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = x->lt->Matmul(x->handle, p->operation, &one, b, p->b, a, p->a, &beta, c, p->c, c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
+        rc = x->lt->Matmul(x->handle, p->operation, &one, w->b, p->b, w->a, p->a, &beta, w->c, p->c, w->c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
                            cuda->stream);
     if (rc != CUBLAS_STATUS_SUCCESS) fail(d, &q, rc);
 }
