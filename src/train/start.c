@@ -170,6 +170,20 @@ static void restore_counters(sgc_run *r)
         sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
 }
 
+/* A run may go on in another precision than it began with. */
+static void start_loss_scale(sgc_run *r)
+{
+    sgc_loss_scale s;
+    if (r->device.ops->value != SGC_F16) {
+        r->state.loss_scale = 0;
+        r->state.loss_scale_n_good = 0;
+    } else if (r->state.loss_scale == 0) {
+        sgc_loss_scale_start(&s);
+        r->state.loss_scale = s.scale;
+        r->state.loss_scale_n_good = s.n_good;
+    }
+}
+
 sgc_status sgc_start_load(sgc_run *r, bool *again)
 {
     sgc_status st = SGC_OK;
@@ -193,6 +207,7 @@ sgc_status sgc_start_load(sgc_run *r, bool *again)
             SGC_TRY(sgc_zero_init_weights(r->engine, (uint64_t)r->t->seed));
         }
     }
+    start_loss_scale(r);
     r->state.seed = r->t->seed;
     r->state.data_seed = (int64_t)r->sampler.seed;
     sgc_ckpt_close(r->ckpt);
