@@ -133,7 +133,8 @@ static void run(sgc_device *d, double *loss, void *dlogits_, const void *logits_
     if (dlogits && !sgc_cuda_check(d, cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, sgc_cuda_of(d)->ordinal),
                                    "cudaDeviceGetAttribute")) return;
     const int64_t n_fitting = shared_bytes > STATIC_SHARED ? (shared_bytes - STATIC_SHARED) / 16 : 0, n_kept = n_fitting < n_packs ? n_fitting : n_packs;
-    SGC_LAUNCH(d, cross_entropy<Value>, (unsigned)N, n_threads, (size_t)n_kept * 16, loss, dlogits, logits, target, V, ld, smoothing, scale, vectors, n_kept);
+    const size_t kept_bytes = n_kept > 0 ? (size_t)n_kept * 16 : 16;
+    SGC_LAUNCH(d, cross_entropy<Value>, (unsigned)N, n_threads, kept_bytes, loss, dlogits, logits, target, V, ld, smoothing, scale, vectors, n_kept);
 }
 
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,

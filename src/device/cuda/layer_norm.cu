@@ -152,7 +152,6 @@ template <typename Value, int W, int PACKS>
 static __global__ void __launch_bounds__(BACKWARD_THREADS) layer_norm_backward(const layer_norm_gradient<Value> a, float *groups)
 {
     SGC_SHARED(float2, of_warps, [2][BACKWARD_THREADS / WARP]); /* sums over the columns of a warp; of this row and the one before */
-    SGC_DYNAMIC_SHARED(float, of_rows);                         /* [rows at a time - 1, W, threads of a row], for one pack of dw or db */
     const int n_row_threads = (int)blockDim.x, n_warps = n_row_threads / WARP, n_at_once = (int)blockDim.y, lane = (int)threadIdx.x % WARP;
     const int first_warp = (int)threadIdx.y * n_warps;
     const int64_t end = (blockIdx.x + 1) * (int64_t)BACKWARD_ROWS;
@@ -214,6 +213,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS) layer_norm_backward(c
 #pragma unroll
         for (int j = 0; j < W; j++) total[j] = part % 2 ? db[k][j] : dw[k][j];
         if (n_at_once > 1) { /* the same for all threads of the block */
+            SGC_DYNAMIC_SHARED(float, of_rows); /* [rows at a time - 1, W, threads of a row] */
             __syncthreads(); /* the part before has been read */
 #pragma unroll
             for (int j = 0; j < W; j++)

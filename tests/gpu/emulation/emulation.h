@@ -35,8 +35,6 @@ enum { EMULATED_DEFECT_STATUS = 86 };
 void emulated_set_order(unsigned order);
 /* As EMULATED_LAZY, from the next work on. */
 void emulated_set_lazy(long n);
-/* Rows of ldmatrix that shared a bank with another of the same matrix, since the last call. */
-long emulated_bank_conflicts(void);
 /* Ends the process: "emulated GPU: kernel k, block (x, y, z), thread (x, y, z), file:line: ..." */
 void emulated_defect(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

@@ -1,6 +1,4 @@
 /* What dlopen finds: libraries of CUDA are this program, unless EMULATED_WITHOUT names them. Callers are compiled with -Ddlopen=emulated_dlopen. */
-#include <dlfcn.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
