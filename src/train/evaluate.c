@@ -6,6 +6,7 @@
 #include "ckpt/ckpt.h"
 #include "train/device_impl.h"
 #include "train/evaluator_impl.h"
+#include "train/exchange_impl.h"
 #include "train/fit_impl.h"
 #include "train/json_impl.h"
 #include "train/setup_impl.h"
@@ -138,6 +139,7 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     st = prepare_local(&j);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_compare_devices(w, &j.device, c->training.full_determinism));
+    SGC_TRY(sgc_exchange_begin(w, c, &j.device, j.model, SGC_F32));
     sgc_zero_spec spec = {.stage = (int)c->zero.stage, .prefetch_units = (int)c->zero.prefetch_units, .inference = true};
     SGC_TRY(sgc_zero_make(&j.engine, j.model, &j.device, w->all, &spec));
     j.evaluator.engine = j.engine;
@@ -152,6 +154,7 @@ done:
     sgc_zero_free(j.engine);
     sgc_evaluator_free(&j.evaluator);
     if (j.has_device) sgc_device_free(&j.device, j.arena);
+    if (j.has_device) sgc_exchange_end(w, &j.device);
     if (j.has_device) sgc_device_close(&j.device);
     sgc_model_free(j.model);
     sgc_dataset_close(&j.data);
