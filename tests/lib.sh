@@ -8,6 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/.." && pwd)
 # shellcheck source=../jobscripts/one-node.sh
 . "$top/jobscripts/one-node.sh"
+export CUDA_VISIBLE_DEVICES= # CPUs, whatever the machine has; tests/gpu has the tests of GPUs
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 STAGECOACH=${STAGECOACH:-$top/build/stagecoach}
 work=$(mktemp -d "${TMPDIR:-/tmp}/stagecoach-test.XXXXXX")

@@ -40,14 +40,6 @@ static uint16_t to_float16(float x)
     return (uint16_t)(sign | (a + 0xfff + (a >> 13 & 1)) >> 13);
 }
 
-static float from_float16(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3ff;
-    if (exponent == 31) return float_of(sign | 0x7f800000 | fraction << 13);
-    if (exponent == 0) return (sign ? -1.0f : 1.0f) * (float)fraction * 0x1p-24f;
-    return float_of(sign | (exponent + 112) << 23 | fraction << 13);
-}
-
 void sgc_dtype_pack(sgc_dtype type, const float *values, int64_t n, void *bytes)
 {
     if (type == SGC_F32) {
@@ -69,7 +61,7 @@ void sgc_dtype_unpack(sgc_dtype type, const void *bytes, int64_t n, float *value
     for (int64_t i = 0; i < n; i++) {
         uint16_t half;
         memcpy(&half, (const char *)bytes + 2 * i, sizeof(half));
-        float x = type == SGC_BF16 ? sgc_bf16_to_float(half) : from_float16(half);
+        float x = type == SGC_BF16 ? sgc_bf16_to_float(half) : sgc_f16_to_float(half);
         memcpy(values + i, &x, sizeof(x));
     }
 }

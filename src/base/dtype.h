@@ -9,7 +9,7 @@
 
 typedef enum sgc_dtype { SGC_F32, SGC_BF16, SGC_F16, SGC_F64 } sgc_dtype;
 enum { SGC_N_STORED_DTYPES = SGC_F64 }; /* the first three: what a checkpoint may hold. A run writes SGC_F32, a converted one of weights may differ. */
-typedef uint16_t sgc_bf16;
+typedef uint16_t sgc_bf16, sgc_f16;
 
 static inline size_t sgc_dtype_bytes(sgc_dtype type) { return type == SGC_F32 ? 4 : type == SGC_F64 ? 8 : 2; }
 
@@ -28,6 +28,20 @@ static inline sgc_bf16 sgc_float_to_bf16(float f)
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     uint32_t quiet_nan = (bits >> 16) | 0x40;
     return (sgc_bf16)((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded);
+}
+
+/* Exact. Numbers below the normal ones come out right because they become normal floats. */
+static inline float sgc_f16_to_float(sgc_f16 x)
+{
+    uint32_t bits = (uint32_t)(x & 0x7fff) << 13, sign = (uint32_t)(x & 0x8000) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof(f));
+    f *= 0x1p112f; /* the exponent's bias is 127 instead of 15 */
+    memcpy(&bits, &f, sizeof(bits));
+    if ((x & 0x7c00) == 0x7c00) bits = 0x7f800000 | (uint32_t)(x & 0x3ff) << 13;
+    bits |= sign;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
 }
 
 /* Of a stored type: "bfloat16"; and by that or its short name "bf16", false: unknown. */

@@ -1,6 +1,7 @@
 #include "base/mem.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/status.h"
@@ -32,11 +33,15 @@ static const char advice[] =
 void sgc_mem_refuse(sgc_mem_purpose purpose, size_t bytes, const char *where)
 {
     size_t held_all = 0;
-    for (int i = 0; i < SGC_MEM_N_PURPOSES; i++) held_all += sgc_mem_held(i);
-    char wanted[32], held[32], all[32];
-    sgc_err(SGC_ENOMEM, "no memory for %s%s%s: %s wanted, %s held for %s and %s for everything by this rank%s", sgc_mem_name(purpose), where ? " " : "",
-            where ? where : "", sgc_format_bytes((double)bytes, wanted), sgc_format_bytes((double)sgc_mem_held(purpose), held), sgc_mem_name(purpose),
-            sgc_format_bytes((double)held_all, all), purpose <= SGC_MEM_COMM ? advice : "");
+    char wanted[32], held[32], all[32], table[40 * SGC_MEM_N_PURPOSES] = "";
+    for (int i = 0, n = 0; i < SGC_MEM_N_PURPOSES; i++) {
+        held_all += sgc_mem_held(i);
+        if (sgc_mem_held(i) > 0)
+            n += snprintf(table + n, sizeof(table) - (size_t)n, "%s%s %s", n ? ", " : "", sgc_mem_name(i), sgc_format_bytes((double)sgc_mem_held(i), held));
+    }
+    sgc_err(SGC_ENOMEM, "no memory for %s%s%s: %s wanted, %s held for %s and %s for everything by this rank (%s)%s", sgc_mem_name(purpose),
+            where ? " " : "", where ? where : "", sgc_format_bytes((double)bytes, wanted), sgc_format_bytes((double)sgc_mem_held(purpose), held),
+            sgc_mem_name(purpose), sgc_format_bytes((double)held_all, all), table[0] ? table : "nothing", purpose <= SGC_MEM_COMM ? advice : "");
 }
 
 void sgc_mem_count(sgc_mem_purpose purpose, size_t bytes)

@@ -32,13 +32,16 @@ typedef struct sgc_run_state {
     int64_t best_step;        /* -1: none yet                                                     */
     double plateau_rate, plateau_best;
     int64_t plateau_n_bad, plateau_has_best;
+    double loss_scale;        /* of the next update; 0: losses are not scaled                     */
+    int64_t loss_scale_n_good; /* updates without an overflow since it last changed               */
+    int64_t n_skipped;        /* updates whose gradients overflowed: they changed no weights      */
 } sgc_run_state;
 
 typedef struct sgc_ckpt_info { /* root attributes */
     char id[SGC_ID_CHARS + 1], run_id[SGC_ID_CHARS + 1];
     int64_t step;
     int world_size, stage;
-    int bf16;                 /* trained in mixed precision; what is stored are the fp32 master weights */
+    int bf16, fp16;           /* trained in mixed precision; what is stored are the fp32 master weights */
     int64_t global_batch;     /* B * G * W in samples                                             */
     char date[32], host[64], dtype[16], isa[16], version[32];
     double loss, eval_loss;   /* NaN: none                                                        */
@@ -48,7 +51,12 @@ typedef struct sgc_ckpt_info { /* root attributes */
 
 /* How the fields of the two structs are stored, by name. */
 typedef enum sgc_field_type { SGC_FIELD_INT64, SGC_FIELD_INT, SGC_FIELD_FLAG /* an int that older files do not have: 0 */, SGC_FIELD_DOUBLE, SGC_FIELD_TEXT } sgc_field_type;
-typedef struct sgc_ckpt_field { const char *name; sgc_field_type type; size_t offset, bytes; } sgc_ckpt_field;
+typedef struct sgc_ckpt_field {
+    const char *name;
+    sgc_field_type type;
+    size_t offset, bytes;
+    bool is_newer;            /* of the state: a number that older files do not have: 0 */
+} sgc_ckpt_field;
 extern const sgc_ckpt_field sgc_ckpt_state_fields[], sgc_ckpt_info_fields[]; /* end with the name NULL */
 
 /* Which ranks write into which file. */

@@ -5,9 +5,13 @@
 #include "base/log.h"
 #include "ckpt/ckpt_impl.h"
 
-/* As fast as the memory: by all threads. */
-static void copy_floats(float *to, const float *from, int64_t n)
+/* As fast as the memory: by all threads. From a GPU it is there at the next wait. */
+static void copy_shard(const sgc_zero *engine, float *to, const float *from, int64_t n)
 {
+    if (!sgc_zero_is_visible(engine)) {
+        sgc_device_download(sgc_zero_device(engine), to, from, (size_t)n * sizeof(*to));
+        return;
+    }
     const int64_t piece = 1 << 18;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i += piece) memcpy(to + i, from + i, (size_t)(n - i < piece ? n - i : piece) * sizeof(*to));
@@ -30,23 +34,36 @@ static int collect_parts(const sgc_ckpt_job *job, float *buffer, sgc_ckpt_part *
         *p = (sgc_ckpt_part){.unit = &job->model->units[u], .slot = slot, .flat = sgc_zero_flat(job->engine, u),
                              .values = sgc_zero_shard(job->engine, u, slot)};
         if (!buffer) continue;
-        copy_floats(buffer, p->values, p->flat.n_shard);
+        copy_shard(job->engine, buffer, p->values, p->flat.n_shard);
         p->values = buffer;
         buffer += p->flat.n_shard;
     }
     return n_parts;
 }
 
+/* The list of shards, and a copy of what the host does not see: in the buffer, or in *own. */
+static sgc_status copy_local(const sgc_ckpt_job *job, void *buffer, sgc_ckpt_part **parts, int *n_parts, void **own)
+{
+    sgc_device *device = sgc_zero_device(job->engine);
+    *parts = calloc((size_t)job->model->n_units * SGC_N_SLOTS, sizeof(**parts));
+    if (!*parts) return sgc_err(SGC_ENOMEM, "no memory for the list of shards");
+    if (!buffer && !sgc_zero_is_visible(job->engine) &&
+        !(buffer = *own = sgc_device_alloc_staging(device, SGC_MEM_CHECKPOINT, sgc_save_buffer_bytes(job->engine, job->model))))
+        return SGC_ENOMEM;
+    *n_parts = collect_parts(job, buffer, *parts);
+    return sgc_device_finish(device);
+}
+
 sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer)
 {
-    sgc_status st = SGC_OK;
     int n_parts = 0;
-    sgc_ckpt_part *parts = calloc((size_t)job->model->n_units * SGC_N_SLOTS, sizeof(*parts));
-    if (!parts) st = sgc_err(SGC_ENOMEM, "no memory for the list of shards");
+    sgc_ckpt_part *parts = NULL;
+    void *own = NULL;
+    sgc_status st = copy_local(job, buffer, &parts, &n_parts, &own);
     SGC_AGREE(job->group);
-    n_parts = collect_parts(job, buffer, parts);
     SGC_TRY(sgc_save_begin(s, job, parts, n_parts, buffer != NULL));
 done:
+    sgc_device_free(sgc_zero_device(job->engine), own); /* without a buffer everything is written by now */
     free(parts);
     return st;
 }
@@ -63,15 +80,45 @@ done:
     return st;
 }
 
+enum { PIECE = 16 << 20 }; /* elements of a shard that go to a GPU at once */
+
+/* One slot of one unit; piece: where it is read to if the host does not see the shard. */
+static sgc_status load_shard(sgc_ckpt *c, sgc_zero *engine, const sgc_unit *unit, int slot, int rank, float *piece)
+{
+    sgc_status st = SGC_OK;
+    const sgc_flat flat = sgc_zero_flat(engine, unit->index);
+    float *shard = sgc_zero_shard(engine, unit->index, slot);
+    if (!piece) return sgc_ckpt_read(c, unit, slot, rank * flat.n_shard, flat.n_shard, shard);
+    for (int64_t i = 0, n; i < flat.n_shard; i += n) {
+        n = flat.n_shard - i < PIECE ? flat.n_shard - i : PIECE;
+        SGC_TRY(sgc_ckpt_read(c, unit, slot, rank * flat.n_shard + i, n, piece));
+        SGC_TRY(sgc_device_write(sgc_zero_device(engine), shard + i, piece, (size_t)n * sizeof(*piece)));
+    }
+done:
+    return st;
+}
+
+static int64_t largest_shard(const sgc_zero *engine, const sgc_model *model)
+{
+    int64_t n = 0;
+    for (int u = 0; u < model->n_units; u++)
+        if (sgc_zero_flat(engine, u).n_shard > n) n = sgc_zero_flat(engine, u).n_shard;
+    return n;
+}
+
 static sgc_status load_local(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, int rank)
 {
     sgc_status st = SGC_OK;
+    float *piece = NULL;
+    int64_t n = largest_shard(engine, model);
+    if (!sgc_zero_is_visible(engine) &&
+        !(piece = sgc_device_alloc_staging(sgc_zero_device(engine), SGC_MEM_CHECKPOINT, (size_t)(n < PIECE ? n : PIECE) * sizeof(*piece))))
+        return SGC_ENOMEM;
     for (int slot = 0; slot < (weights_only ? SGC_SLOT_MODEL + 1 : SGC_N_SLOTS); slot++)
-        for (int u = 0; u < model->n_units; u++) {
-            const sgc_flat flat = sgc_zero_flat(engine, u);
-            SGC_TRY(sgc_ckpt_read(c, &model->units[u], slot, rank * flat.n_shard, flat.n_shard, sgc_zero_shard(engine, u, slot)));
-        }
+        for (int u = 0; u < model->n_units; u++)
+            SGC_TRY(load_shard(c, engine, &model->units[u], slot, rank, piece));
 done:
+    sgc_device_free(sgc_zero_device(engine), piece);
     return st;
 }
 

@@ -7,24 +7,26 @@
 #include "base/h5.h"
 #include "ckpt/shard_impl.h"
 
-#define FIELD(type, s, name) {#name, type, offsetof(s, name), sizeof(((s *)0)->name)}
+#define FIELD(type, s, name, is_newer) {#name, type, offsetof(s, name), sizeof(((s *)0)->name), is_newer}
 
 const sgc_ckpt_field sgc_ckpt_state_fields[] = {
-#define INT64(name) FIELD(SGC_FIELD_INT64, sgc_run_state, name)
-#define DOUBLE(name) FIELD(SGC_FIELD_DOUBLE, sgc_run_state, name)
+#define INT64(name) FIELD(SGC_FIELD_INT64, sgc_run_state, name, false)
+#define DOUBLE(name) FIELD(SGC_FIELD_DOUBLE, sgc_run_state, name, false)
+#define NEWER(type, name) FIELD(SGC_FIELD_##type, sgc_run_state, name, true)
     INT64(step), INT64(samples), INT64(epoch), INT64(epoch_position), INT64(tokens), INT64(seed), INT64(data_seed),
     DOUBLE(total_flos), DOUBLE(train_loss_sum), INT64(train_loss_n), DOUBLE(window_loss_sum), INT64(window_loss_n),
     DOUBLE(last_loss), DOUBLE(last_eval_loss), DOUBLE(best_metric), INT64(best_step), DOUBLE(plateau_rate), DOUBLE(plateau_best),
-    INT64(plateau_n_bad), INT64(plateau_has_best), {0},
+    INT64(plateau_n_bad), INT64(plateau_has_best), NEWER(DOUBLE, loss_scale), NEWER(INT64, loss_scale_n_good), NEWER(INT64, n_skipped), {0},
 #undef INT64
 #undef DOUBLE
+#undef NEWER
 };
 enum { N_STATE_FIELDS = sizeof(sgc_ckpt_state_fields) / sizeof(sgc_ckpt_state_fields[0]) - 1 };
 _Static_assert(N_STATE_FIELDS * 8 == sizeof(sgc_run_state), "every field of the state has a row");
 
 const sgc_ckpt_field sgc_ckpt_info_fields[] = {
-#define INFO(type, name) FIELD(type, sgc_ckpt_info, name)
-    INFO(SGC_FIELD_TEXT, id), INFO(SGC_FIELD_TEXT, run_id), INFO(SGC_FIELD_INT64, step), INFO(SGC_FIELD_INT, world_size), INFO(SGC_FIELD_INT, stage), INFO(SGC_FIELD_FLAG, bf16),
+#define INFO(type, name) FIELD(type, sgc_ckpt_info, name, false)
+    INFO(SGC_FIELD_TEXT, id), INFO(SGC_FIELD_TEXT, run_id), INFO(SGC_FIELD_INT64, step), INFO(SGC_FIELD_INT, world_size), INFO(SGC_FIELD_INT, stage), INFO(SGC_FIELD_FLAG, bf16), INFO(SGC_FIELD_FLAG, fp16),
     INFO(SGC_FIELD_INT64, global_batch), INFO(SGC_FIELD_TEXT, date), INFO(SGC_FIELD_TEXT, host), INFO(SGC_FIELD_TEXT, dtype), INFO(SGC_FIELD_TEXT, isa),
     INFO(SGC_FIELD_TEXT, version), INFO(SGC_FIELD_DOUBLE, loss), INFO(SGC_FIELD_DOUBLE, eval_loss), INFO(SGC_FIELD_DOUBLE, save_s),
     INFO(SGC_FIELD_INT64, n_parameters), {0},
@@ -193,6 +195,7 @@ static sgc_status read_state(hid_t file, sgc_run_state *state)
     for (const sgc_ckpt_field *f = sgc_ckpt_state_fields; f->name; f++) {
         char path[64];
         snprintf(path, sizeof(path), "/state/%s", f->name);
+        if (f->is_newer && H5Lexists(file, path, H5P_DEFAULT) == 0) continue; /* the state is zero */
         hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT), space = H5Dget_space(dataset);
         bool read = H5Sget_simple_extent_npoints(space) == 1 &&
                     H5Dread(dataset, f->type == SGC_FIELD_DOUBLE ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT,

@@ -3,6 +3,7 @@
 #define SGC_COMM_COMM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/dtype.h"
@@ -46,7 +47,7 @@ typedef struct sgc_comm_ops {
     sgc_status (*all_gather)(sgc_group *g, sgc_dtype type, void *full, int64_t n_shard, sgc_request **request);
     /* shard[i] = sum over ranks of full[rank * n_shard + i], added along one neighbour-first binary tree over ranks:
      * ((r0 + r1) + (r2 + r3)) + ...; the same bits wherever it is computed. scratch: [(size - 1) * n_shard]. full and
-     * scratch are of type SGC_F32 or SGC_BF16, sums are made in float. shard may be this rank's part of a full of floats. full is
+     * scratch are of type SGC_F32, SGC_BF16 or SGC_F16, sums are made in float. shard may be this rank's part of a full of floats. full is
      * unchanged otherwise. The sum is made in the wait, or in progress. */
     sgc_status (*reduce_scatter)(sgc_group *g, sgc_dtype type, void *full, float *shard, void *scratch, int64_t n_shard, sgc_request **request);
     /* full [size * n_shard] becomes the sum over ranks, added as in reduce_scatter. scratch: [(size - 1) * n_shard]. */
@@ -56,9 +57,15 @@ typedef struct sgc_comm_ops {
     sgc_status (*wait)(sgc_request **request);
     /* Let messages move without waiting; false: none were under way. NULL where the backend does that by itself. */
     bool (*progress)(sgc_group *g);
+    /* Where collectives are the work of a device, their wait makes the device wait, not the host. While the host waits for the device it calls this
+     * again and again: SGC_ECOMM if a collective has failed or hangs; it is then given up, so that the device comes to an end. NULL: not needed. */
+    sgc_status (*watch)(sgc_group *g);
+    /* Memory of a device that collectives will use again and again; and before it is freed. NULL: nothing is won by knowing. */
+    void (*lend)(sgc_group *g, void *memory, size_t bytes);
+    void (*take_back)(sgc_group *g, void *memory);
 } sgc_comm_ops;
 
-extern const sgc_comm_ops sgc_comm_mpi;
+extern const sgc_comm_ops sgc_comm_mpi;  /* buffers are in the host's memory */
 extern const sgc_comm_ops sgc_comm_null; /* moves nothing, counts as if it had: paper runs of any size */
 
 const sgc_comm_ops *sgc_group_ops(const sgc_group *g);
@@ -66,10 +73,52 @@ const sgc_comm_ops *sgc_group_ops(const sgc_group *g);
 sgc_status sgc_group_null(sgc_group **g, int size, int rank);
 void sgc_group_free(sgc_group *g);
 
+/* How memory of a device is reached from the host: calls of sgc_device_memory, device/device.h, which says what they promise. */
+typedef struct sgc_staging {
+    struct sgc_device *device;
+    void *(*alloc_staging)(struct sgc_device *d, size_t bytes);
+    void (*free_staging)(struct sgc_device *d, void *p);
+    void (*copy)(struct sgc_device *d, void *to, const void *from, size_t bytes);
+    void (*upload)(struct sgc_device *d, void *to, const void *staging, size_t bytes);
+    void (*download)(struct sgc_device *d, void *staging, const void *from, size_t bytes);
+    struct sgc_mark *(*mark_make)(struct sgc_device *d);
+    void (*mark_free)(struct sgc_device *d, struct sgc_mark *m);
+    void (*mark_set)(struct sgc_device *d, struct sgc_mark *m);
+    sgc_status (*mark_wait)(struct sgc_device *d, struct sgc_mark *m);
+} sgc_staging;
+
+/**
+ * From now on the buffers of this group's collectives are memory of a device, and travel through the host's. Collective.
+ * @param type     what gradients travel as
+ * @param n_shard  elements of the largest shard: staging memory is taken here for two such reductions, and none later
+ * @return SGC_ENOMEM: no staging memory on some rank; the group is as before.
+ */
+sgc_status sgc_group_use_staged(sgc_group *g, const sgc_staging *how, sgc_dtype type, int64_t n_shard);
+/* NCCL, between memories of CUDA devices. These are linked with the CUDA device only: who may run without declares them weak. */
+typedef struct sgc_nccl_spec {
+    struct sgc_device *device; /* of CUDA; failures of kernels are kept there                                  */
+    void *stream;              /* cudaStream_t on which the device computes                                    */
+    double timeout_s;          /* after which peers that do not connect, or do not answer, are given up        */
+    int ranks_per_node;        /* so many consecutive ranks share a node, on all nodes; 0: it is not so regular */
+} sgc_nccl_spec;
+
+/* Local: can libnccl be opened? SGC_ECOMM says what to do. */
+sgc_status sgc_nccl_find(void);
+/**
+ * From now on the buffers of this group's collectives are memory of CUDA devices and travel by NCCL, on a stream of their own: a collective
+ * starts when the device has done what it was asked for before the call; the wait makes the device wait, not the host. Sums have the bits
+ * of the mpi backend. Collective; connects all ranks and sends a few numbers between each two.
+ * @return SGC_ECOMM: a rank has no NCCL, or another version, or they do not connect within timeout_s; the group is as before.
+ */
+sgc_status sgc_group_use_nccl(sgc_group *g, const sgc_nccl_spec *spec);
+
+/* Back to MPI and the host's memory; nothing is under way any more. Local. */
+void sgc_group_use_mpi(sgc_group *g);
+
 /* dst[i] = tree sum over the n_src buffers (see reduce_scatter); sources are overwritten. dst may be any of them. Local. */
 void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n);
-/* The same sum of bf16 numbers, added as floats; sources are kept. */
-void sgc_tree_sum_bf16(float *dst, const sgc_bf16 *const *src, int n_src, int64_t n);
+/* The same sum of SGC_BF16 or SGC_F16 numbers, added as floats; sources are kept. */
+void sgc_tree_sum_16bit(float *dst, sgc_dtype type, const uint16_t *const *src, int n_src, int64_t n);
 
 /* Small blocking collectives of set-up, control and checkpoints; on the null backend they act as for one rank. */
 sgc_status sgc_sum_int64(sgc_group *g, int64_t *x, int n);  /* in place */

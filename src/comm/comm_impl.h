@@ -15,7 +15,9 @@ struct sgc_group {
     MPI_Comm control;   /* owned; another context, so that a control message never matches a flat buffer        */
     int n_tags;         /* tags 0 .. n_tags - 1 are used in turn                                                */
     int next_tag;
-    sgc_request *active; /* borrowed; what progress looks at                                                    */
+    sgc_request *active; /* borrowed; what progress looks at; of the mpi backend                                */
+    void *backend;       /* owned: what the backend keeps besides                                               */
+    void (*close_backend)(sgc_group *g); /* NULL: nothing to release                                            */
     sgc_traffic traffic[SGC_N_COLLECTIVES];
 };
 
@@ -27,6 +29,8 @@ sgc_status sgc_group_make(sgc_group **g, MPI_Comm comm, int world_rank);
 int sgc_group_take_tag(sgc_group *g);
 void sgc_group_count_call(sgc_group *g, sgc_collective c);
 void sgc_group_count(sgc_group *g, sgc_collective c, int64_t n_elements, int64_t n_bytes);
+/* A whole collective at once, as the mpi backend counts it message by message. n: of a shard, of the whole for a broadcast. */
+void sgc_group_count_collective(sgc_group *g, sgc_collective c, sgc_dtype type, int64_t n, int root);
 
 /* SGC_OK for MPI_SUCCESS, else SGC_ECOMM with MPI's own text. */
 sgc_status sgc_mpi_check(int rc, const char *call);

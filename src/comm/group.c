@@ -21,6 +21,16 @@ void sgc_group_count(sgc_group *g, sgc_collective c, int64_t n_elements, int64_t
     g->traffic[c].n_bytes += n_bytes;
 }
 
+void sgc_group_count_collective(sgc_group *g, sgc_collective c, sgc_dtype type, int64_t n, int root)
+{
+    int parent, children[32];
+    int64_t n_copies = c == SGC_BROADCAST    ? sgc_broadcast_tree(g->rank, g->size, root, &parent, children)
+                       : c == SGC_ALL_REDUCE ? 2 * (g->size - 1)
+                                             : g->size - 1;
+    sgc_group_count_call(g, c);
+    sgc_group_count(g, c, n_copies * n, n_copies * n * (int64_t)sgc_dtype_bytes(type));
+}
+
 int sgc_group_take_tag(sgc_group *g)
 {
     int tag = g->next_tag;
@@ -74,9 +84,18 @@ sgc_status sgc_group_null(sgc_group **group, int size, int rank)
     return SGC_OK;
 }
 
+void sgc_group_use_mpi(sgc_group *g)
+{
+    if (g->close_backend) g->close_backend(g);
+    g->backend = NULL;
+    g->close_backend = NULL;
+    if (!g->is_null) g->ops = &sgc_comm_mpi;
+}
+
 void sgc_group_free(sgc_group *g)
 {
     if (g == NULL) return;
+    sgc_group_use_mpi(g);
     if (g->control != MPI_COMM_NULL) MPI_Comm_free(&g->control);
     if (g->data != MPI_COMM_NULL) MPI_Comm_free(&g->data);
     free(g);

@@ -60,7 +60,7 @@ static void close_request(sgc_request *r)
     free(r);
 }
 
-static MPI_Datatype mpi_type(sgc_dtype type) { return type == SGC_BF16 ? MPI_UINT16_T : MPI_FLOAT; }
+static MPI_Datatype mpi_type(sgc_dtype type) { return type == SGC_F32 ? MPI_FLOAT : MPI_UINT16_T; }
 static int64_t bytes_of(const sgc_request *r, int64_t n) { return n * (int64_t)sgc_dtype_bytes(r->type); }
 
 static sgc_status post_send(sgc_request *r, const char *data, int64_t n, int peer, int tag)
@@ -139,8 +139,8 @@ static sgc_status sum_parts(sgc_request *r)
     void **parts = malloc((size_t)size * sizeof(*parts));
     if (parts == NULL) return sgc_err(SGC_ENOMEM, "no memory for the sum over %d ranks", size);
     for (int peer = 0; peer < size; peer++) parts[peer] = peer == rank ? own : part_of(r, peer);
-    if (r->type == SGC_BF16) {
-        sgc_tree_sum_bf16(r->shard, (const sgc_bf16 *const *)parts, size, r->n);
+    if (r->type != SGC_F32) {
+        sgc_tree_sum_16bit(r->shard, r->type, (const uint16_t *const *)parts, size, r->n);
     } else {
         if ((char *)r->shard != own) memcpy(r->shard, own, (size_t)r->n * sizeof(float)); /* the sum overwrites its sources */
         parts[rank] = r->shard;

@@ -1,17 +1,11 @@
 /* Moves nothing and touches no buffer: counts what one rank of a job of any size would send. */
 #include "comm/comm_impl.h"
 
-static void count(sgc_group *g, sgc_collective c, sgc_dtype type, int64_t n_elements)
-{
-    sgc_group_count_call(g, c);
-    sgc_group_count(g, c, n_elements, n_elements * (int64_t)sgc_dtype_bytes(type));
-}
-
 static sgc_status all_gather(sgc_group *g, sgc_dtype type, void *full, int64_t n_shard, sgc_request **request)
 {
     (void)full;
     *request = NULL;
-    count(g, SGC_ALL_GATHER, type, (g->size - 1) * n_shard);
+    sgc_group_count_collective(g, SGC_ALL_GATHER, type, n_shard, 0);
     return SGC_OK;
 }
 
@@ -19,7 +13,7 @@ static sgc_status reduce_scatter(sgc_group *g, sgc_dtype type, void *full, float
 {
     (void)full, (void)shard, (void)scratch;
     *request = NULL;
-    count(g, SGC_REDUCE_SCATTER, type, (g->size - 1) * n_shard);
+    sgc_group_count_collective(g, SGC_REDUCE_SCATTER, type, n_shard, 0);
     return SGC_OK;
 }
 
@@ -27,7 +21,7 @@ static sgc_status all_reduce(sgc_group *g, float *full, float *scratch, int64_t 
 {
     (void)full, (void)scratch;
     *request = NULL;
-    count(g, SGC_ALL_REDUCE, SGC_F32, 2 * (g->size - 1) * n_shard);
+    sgc_group_count_collective(g, SGC_ALL_REDUCE, SGC_F32, n_shard, 0);
     return SGC_OK;
 }
 
@@ -35,8 +29,7 @@ static sgc_status broadcast(sgc_group *g, sgc_dtype type, void *data, int64_t n,
 {
     (void)data;
     *request = NULL;
-    int parent, children[32];
-    count(g, SGC_BROADCAST, type, sgc_broadcast_tree(g->rank, g->size, root, &parent, children) * n);
+    sgc_group_count_collective(g, SGC_BROADCAST, type, n, root);
     return SGC_OK;
 }
 

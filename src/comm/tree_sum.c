@@ -22,8 +22,16 @@ void sgc_tree_sum(float *dst, float *const *src, int n_src, int64_t n)
     }
 }
 
+static void widen(float *restrict out, sgc_dtype type, const uint16_t *restrict x, int64_t n)
+{
+    if (type == SGC_BF16)
+        for (int64_t i = 0; i < n; i++) out[i] = sgc_bf16_to_float(x[i]);
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = sgc_f16_to_float(x[i]);
+}
+
 /* Binary counter of partial sums: sums[k] holds 2^k sources, and one more source carries. The same tree as above. */
-void sgc_tree_sum_bf16(float *dst, const sgc_bf16 *const *src, int n_src, int64_t n)
+void sgc_tree_sum_16bit(float *dst, sgc_dtype type, const uint16_t *const *src, int n_src, int64_t n)
 {
     enum { LEVELS = 32, SMALL = 512 };
     int64_t n_blocks = (n + SMALL - 1) / SMALL;
@@ -36,7 +44,7 @@ void sgc_tree_sum_bf16(float *dst, const sgc_bf16 *const *src, int n_src, int64_
             float *sum = sums[0];
             for (level = 0; (i >> level) & 1; level++) sum = sums[level + 1];
             float part[SMALL];
-            for (int64_t e = 0; e < m; e++) part[e] = sgc_bf16_to_float(src[i][first + e]);
+            widen(part, type, src[i] + first, m);
             for (int k = 0; k < level; k++) add(part, sums[k], m);
             memcpy(sum, part, (size_t)m * sizeof(float));
         }

@@ -65,6 +65,30 @@ static void check_evaluation(checker *k)
                  "the learning rate follows the evaluation loss: write evaluation_strategy steps or epoch");
 }
 
+/* Whether the settings keep a run from GPUs: the row that does, or -1. */
+static int row_without_gpus(const sgc_config *c)
+{
+    if (c->training.use_cpu) return SGC_ROW_training_use_cpu;
+    if (c->training.no_cuda) return SGC_ROW_training_no_cuda;
+    return c->device.type == SGC_DEVICE_CPU || c->device.type == SGC_DEVICE_REFERENCE ? SGC_ROW_device_type : -1;
+}
+
+static void check_device(checker *k)
+{
+    const sgc_training_options *t = &k->c->training;
+    const int without = row_without_gpus(k->c);
+    if (without >= 0 && without != SGC_ROW_device_type && k->c->device.type == SGC_DEVICE_CUDA)
+        conflict(k, SGC_ROW_device_type, without, "write one of them: they say where to compute");
+    if (t->fp16 && t->bf16)
+        conflict(k, SGC_ROW_training_fp16, SGC_ROW_training_bf16, "write one of them: bf16 needs no loss scale, fp16 runs on older GPUs, too");
+    else if (t->fp16 && without >= 0)
+        conflict(k, SGC_ROW_training_fp16, without, "CPUs have no fast fp16 arithmetic: write bf16 true (--bf16 true), which needs no loss scaling");
+    if (t->has_tf32 && t->tf32 && without >= 0)
+        conflict(k, SGC_ROW_training_tf32, without, "TF32 is a number format of GPUs: write tf32 false, or bf16 true for mixed precision");
+    if (t->bf16 && k->c->device.type == SGC_DEVICE_REFERENCE)
+        conflict(k, SGC_ROW_training_bf16, SGC_ROW_device_type, "the reference kernels compute in fp32: write device.type cpu, or bf16 false");
+}
+
 void sgc_config_check(const sgc_config *c, sgc_problems *p)
 {
     const sgc_training_options *t = &c->training;
@@ -87,8 +111,7 @@ void sgc_config_check(const sgc_config *c, sgc_problems *p)
         conflict(&k, SGC_ROW_training_learning_rate, SGC_ROW_training_lr_scheduler_type, "this schedule ends at 1e-07: write a larger learning_rate");
     if (c->model.n_embd % c->model.n_head != 0)
         conflict(&k, SGC_ROW_model_n_head, SGC_ROW_model_n_embd, "write an n_head that divides n_embd");
-    if (t->bf16 && c->device.type == SGC_DEVICE_REFERENCE)
-        conflict(&k, SGC_ROW_training_bf16, SGC_ROW_device_type, "the reference kernels compute in fp32: write device.type cpu, or bf16 false");
+    check_device(&k);
     if (c->comm.reduce_dtype == SGC_REDUCE_BF16 && !t->bf16)
         conflict(&k, SGC_ROW_comm_reduce_dtype, SGC_ROW_training_bf16, "write bf16 true (--bf16 true), or comm.reduce_dtype fp32");
     if (c->comm.reduce_dtype == SGC_REDUCE_BF16 && t->full_determinism)

@@ -1,6 +1,7 @@
 /* Opening a device by its name. */
 #include "device/device.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "device/device_impl.h"
@@ -9,6 +10,7 @@
 extern const sgc_device_ops sgc_cuda_ops __attribute__((weak)), sgc_cuda_bf16_ops __attribute__((weak)), sgc_cuda_fp16_ops __attribute__((weak));
 sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec) __attribute__((weak));
 void sgc_cuda_close(sgc_device *d) __attribute__((weak));
+sgc_status sgc_cuda_gpus(sgc_gpus *gpus) __attribute__((weak));
 
 static const struct backend {
     const char *name;
@@ -47,9 +49,17 @@ sgc_status sgc_device_open_spec(sgc_device *d, const sgc_device_spec *spec)
     if (!b->ops) return sgc_err(SGC_EDEVICE, "this stagecoach was built without CUDA; build it with ./configure --with-cuda, or write --use_cpu true");
     d->ops = b->ops;
     d->exact_threads = spec->full_determinism;
+    snprintf(d->isa, sizeof(d->isa), "%s", sgc_device_isa()); /* a backend that is no CPU writes its own */
+    snprintf(d->about, sizeof(d->about), "CPUs with %s instructions", d->isa);
     sgc_status st = b->open ? b->open(d, spec) : SGC_OK;
     if (st != SGC_OK) *d = (sgc_device){0};
     return st;
+}
+
+sgc_status sgc_device_gpus(sgc_gpus *gpus)
+{
+    *gpus = (sgc_gpus){.none = "this stagecoach was built without CUDA"};
+    return sgc_cuda_gpus ? sgc_cuda_gpus(gpus) : SGC_OK;
 }
 
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism)

@@ -65,6 +65,16 @@ typedef struct sgc_device_memory {
     void *(*stream)(sgc_device *d);                      /* where its work is queued: a cudaStream_t, for message libraries that join it */
 } sgc_device_memory;
 
+/* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb.
+ * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
+typedef struct sgc_matmul {
+    void *c;
+    const void *a, *b, *bias;
+    bool c_is_wide, add, ta, tb;
+    int64_t m, n, k;
+    int64_t ldc, lda, ldb;   /* elements from one stored row to the next; 0: as many as a row has */
+} sgc_matmul;
+
 /* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
  * element's on its place in a range. Memory is taken at the first call of a shape only (prepared matrix products, scratch);
  * a kernel that cannot have it ends the process with a message. */
@@ -73,6 +83,8 @@ typedef struct sgc_device_ops {
     sgc_dtype value, wide;
     bool is_null;            /* computes nothing: tensors have no memory           */
     const sgc_device_memory *memory; /* NULL: the host's                           */
+    size_t chunk_bytes;      /* of logits that are best made at once               */
+    int64_t row_multiple;    /* of elements: a stride of rows that products like   */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
@@ -84,10 +96,7 @@ typedef struct sgc_device_ops {
     /* dx = (or += with add_dx); dw, db: wide, += */
     void (*layer_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean, const void *rstd, int64_t N, int64_t C);
 
-    /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k]
-     * if tb. Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
-    void (*matmul)(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
-                   int64_t n, int64_t k);
+    void (*matmul)(sgc_device *d, const sgc_matmul *p);
     /* db [C], wide, += column sums of dy [N, C] */
     void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 
@@ -109,9 +118,10 @@ typedef struct sgc_device_ops {
     void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 
     /* Rows of logits [N, V], wide, against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of
-     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one. */
-    void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, double smoothing,
-                          double scale);
+     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one.
+     * ld: elements from one row of logits, and of dlogits, to the next. */
+    void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, int64_t ld,
+                          double smoothing, double scale);
 
     /* p, m, v: wide; g: of type g_type (the wide one, or the value type); all [n]. p -= lr * (weight_decay * p + ...) in the order of torch: decay
      * first. values (NULL: none) [n]: p rounded to the value type. */
@@ -131,6 +141,8 @@ struct sgc_device {
     bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
     struct sgc_device_block *blocks; /* owned: what sgc_device_alloc gave            */
+    char isa[16];            /* "AVX-512", "sm_90, 132 SMs": which code computes; part of a checkpoint's attributes */
+    char about[128];         /* what decides about the bits of its results, in words; equal texts: equal bits       */
 };
 
 /* How a device is opened. What a device has no use for is ignored. */
@@ -154,14 +166,29 @@ void sgc_device_close(sgc_device *d);
 /* Is this kind of device in this program, whatever the machine has? */
 bool sgc_device_is_built(const char *name);
 
+/* The GPUs that this process may use, in the order of their numbers. */
+enum { SGC_MAX_GPUS = 64 };
+typedef struct sgc_gpus {
+    int n;
+    uint8_t id[SGC_MAX_GPUS][16]; /* unlike those of all other GPUs      */
+    char none[160];               /* why there is none                   */
+} sgc_gpus;
+
+/* Local. SGC_EDEVICE: there are some, but this program cannot use them. */
+sgc_status sgc_device_gpus(sgc_gpus *gpus);
+
 /* Zeroed memory of a device, counted by its purpose as base/mem.h does. NULL: SGC_ENOMEM is recorded and names purpose, wanted, held and advice. */
 void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
-void sgc_device_free(sgc_device *d, void *p); /* NULL is allowed */
+/* Zeroed memory of the host that copies to and from the device reach at full speed; otherwise the same. */
+void *sgc_device_alloc_staging(sgc_device *d, sgc_mem_purpose purpose, size_t bytes);
+void sgc_device_free(sgc_device *d, void *p); /* of either kind; NULL is allowed */
 void sgc_device_copy(sgc_device *d, void *to, const void *from, size_t bytes);
 void sgc_device_clear(sgc_device *d, void *p, size_t bytes);
 /* To and from any memory of the host; done when they return. */
 sgc_status sgc_device_write(sgc_device *d, void *to, const void *host, size_t bytes);
 sgc_status sgc_device_read(sgc_device *d, void *host, const void *from, size_t bytes);
+/* As sgc_device_memory has them: done at the next wait. */
+void sgc_device_download(sgc_device *d, void *staging, const void *from, size_t bytes);
 sgc_status sgc_device_finish(sgc_device *d);
 
 /* Memory of a device and what the host sees of it; one and the same where the device's memory is the host's. */
@@ -177,7 +204,7 @@ void sgc_mirror_push(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes); 
 void sgc_mirror_pull(sgc_mirror *m, sgc_device *d, size_t first, size_t bytes); /* to the host; there after a wait */
 sgc_status sgc_mirror_wait(sgc_mirror *m, sgc_device *d);
 
-/* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine; part of a checkpoint's attributes. */
+/* "AVX-512 BF16", "AVX-512", "AVX2" or "portable": which code the cpu devices run on this machine. */
 const char *sgc_device_isa(void);
 
 #endif

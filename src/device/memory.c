@@ -8,26 +8,30 @@ struct sgc_device_block {
     void *p;
     size_t bytes;
     sgc_mem_purpose purpose;
+    bool is_staging;
     struct sgc_device_block *next;
 };
 
 static const sgc_device_memory *memory_of(const sgc_device *d) { return d->ops->memory; }
 
-void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes)
+static void *alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes, bool is_staging)
 {
     if (!memory_of(d)) return sgc_mem_alloc(purpose, bytes);
     struct sgc_device_block *block = malloc(sizeof(*block));
-    void *p = block ? memory_of(d)->alloc(d, bytes) : NULL;
+    void *p = !block ? NULL : is_staging ? memory_of(d)->alloc_staging(d, bytes) : memory_of(d)->alloc(d, bytes);
     if (!p) {
         free(block);
-        sgc_mem_refuse(purpose, bytes, "of the GPU");
+        sgc_mem_refuse(purpose, bytes, is_staging ? "of the host beside the GPU's" : "of the GPU");
         return NULL;
     }
-    *block = (struct sgc_device_block){.p = p, .bytes = bytes, .purpose = purpose, .next = d->blocks};
+    *block = (struct sgc_device_block){.p = p, .bytes = bytes, .purpose = purpose, .is_staging = is_staging, .next = d->blocks};
     d->blocks = block;
     sgc_mem_count(purpose, bytes);
     return p;
 }
+
+void *sgc_device_alloc(sgc_device *d, sgc_mem_purpose purpose, size_t bytes) { return alloc(d, purpose, bytes, false); }
+void *sgc_device_alloc_staging(sgc_device *d, sgc_mem_purpose purpose, size_t bytes) { return alloc(d, purpose, bytes, true); }
 
 void sgc_device_free(sgc_device *d, void *p)
 {
@@ -40,7 +44,8 @@ void sgc_device_free(sgc_device *d, void *p)
     while ((*link)->p != p) link = &(*link)->next;
     struct sgc_device_block *block = *link;
     *link = block->next;
-    memory_of(d)->free(d, p);
+    if (block->is_staging) memory_of(d)->free_staging(d, p);
+    else memory_of(d)->free(d, p);
     sgc_mem_uncount(block->purpose, block->bytes);
     free(block);
 }
@@ -80,6 +85,12 @@ sgc_status sgc_device_read(sgc_device *d, void *host, const void *from, size_t b
     return SGC_OK;
 }
 
+void sgc_device_download(sgc_device *d, void *staging, const void *from, size_t bytes)
+{
+    if (memory_of(d)) memory_of(d)->download(d, staging, from, bytes);
+    else memcpy(staging, from, bytes);
+}
+
 sgc_status sgc_device_finish(sgc_device *d) { return memory_of(d) ? memory_of(d)->finish(d) : SGC_OK; }
 
 sgc_status sgc_mirror_make(sgc_mirror *m, sgc_device *d, sgc_mem_purpose purpose, size_t bytes)
@@ -88,10 +99,9 @@ sgc_status sgc_mirror_make(sgc_mirror *m, sgc_device *d, sgc_mem_purpose purpose
     if (!(m->device = sgc_device_alloc(d, purpose, bytes))) return SGC_ENOMEM;
     m->host = m->device;
     if (!memory_of(d)) return SGC_OK;
-    m->host = memory_of(d)->alloc_staging(d, bytes);
-    m->mark = memory_of(d)->mark_make(d);
-    if (m->host && m->mark) return SGC_OK;
-    sgc_mem_refuse(purpose, bytes, "of the host beside the GPU's");
+    m->host = sgc_device_alloc_staging(d, SGC_MEM_DATA, bytes);
+    if (m->host && !(m->mark = memory_of(d)->mark_make(d))) sgc_err(SGC_ENOMEM, "no memory for a mark of the GPU's work");
+    if (m->mark) return SGC_OK;
     sgc_mirror_free(m, d);
     return SGC_ENOMEM;
 }
@@ -99,8 +109,8 @@ sgc_status sgc_mirror_make(sgc_mirror *m, sgc_device *d, sgc_mem_purpose purpose
 void sgc_mirror_free(sgc_mirror *m, sgc_device *d)
 {
     if (m->mark) memory_of(d)->mark_free(d, m->mark);
-    if (m->host && m->host != m->device) memory_of(d)->free_staging(d, m->host);
-    if (m->device) sgc_device_free(d, m->device);
+    if (m->host != m->device) sgc_device_free(d, m->host);
+    sgc_device_free(d, m->device);
     *m = (sgc_mirror){0};
 }
 

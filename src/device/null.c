@@ -24,8 +24,7 @@ static void layer_norm_backward(UNUSED sgc_device *d, UNUSED void *dx, UNUSED bo
 {
 }
 
-static void matmul(UNUSED sgc_device *d, UNUSED void *c, UNUSED bool c_is_wide, UNUSED bool sum, UNUSED const void *a, UNUSED bool ta,
-                   UNUSED const void *b, UNUSED bool tb, UNUSED const void *bias, UNUSED int64_t m, UNUSED int64_t n, UNUSED int64_t k)
+static void matmul(UNUSED sgc_device *d, UNUSED const sgc_matmul *p)
 {
 }
 
@@ -67,7 +66,7 @@ static void dropout(UNUSED sgc_device *d, UNUSED void *y, UNUSED const void *x, 
 }
 
 static void cross_entropy(UNUSED sgc_device *d, UNUSED double *loss, UNUSED void *dlogits, UNUSED const void *logits, UNUSED const int32_t *target,
-                          UNUSED int64_t N, UNUSED int64_t V, UNUSED double smoothing, UNUSED double scale)
+                          UNUSED int64_t N, UNUSED int64_t V, UNUSED int64_t ld, UNUSED double smoothing, UNUSED double scale)
 {
 }
 
@@ -94,6 +93,8 @@ const sgc_device_ops sgc_null_ops = {
     .value = SGC_F32, /* of the device that is planned for */
     .wide = SGC_F32,
     .is_null = true,
+    .chunk_bytes = (size_t)64 << 20,
+    .row_multiple = 1,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,

@@ -106,7 +106,7 @@ bool sgc_adds(const sgc_graph *g, const sgc_tensor *gradient) { return !(gradien
 void *sgc_at_adding(const sgc_graph *g, const sgc_tensor *gradient)
 {
     void *p = sgc_at(g, gradient);
-    if (gradient && !sgc_adds(g, gradient)) memset(p, 0, gradient->bytes);
+    if (gradient && !sgc_adds(g, gradient)) sgc_device_clear(g->device, p, gradient->bytes);
     return p;
 }
 
@@ -142,6 +142,7 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
     }
     if (!g->out_of_memory && spec->mode == SGC_TRAIN) sgc_derive(g);
     st = g->out_of_memory ? sgc_err(SGC_ENOMEM, "no memory for a graph of %d units", model->n_units) : sgc_plan_memory(g);
+    if (st == SGC_OK) st = sgc_graph_batch_make(g);
     if (st != SGC_OK) {
         sgc_graph_free(g);
         g = NULL;
@@ -153,6 +154,7 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
 void sgc_graph_free(sgc_graph *g)
 {
     if (!g) return;
+    sgc_graph_batch_free(g);
     for (int i = 0; i < g->n_tensors; i++)
         free(g->tensors[i]);
     free(g->tensors);
@@ -174,8 +176,6 @@ void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, 
     g->gradients[unit] = gradients;
     g->fresh[unit] = fresh;
 }
-
-void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch) { g->batch = *batch; }
 
 void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg)
 {
@@ -205,16 +205,25 @@ static void run(const sgc_graph *g, int unit, sgc_node_range range)
         if (!n->op->run) continue;
         double start_s = sgc_trace_now(), waited_s = sgc_trace_waited_s();
         n->op->run(g, n);
+        if (sgc_trace_is_on) sgc_device_finish(g->device); /* a failure is told again by the next wait */
         if (sgc_trace_is_on) record(g, n, unit, start_s, waited_s);
         sgc_graph_between(g);
     }
 }
 
-void sgc_graph_forward(sgc_graph *g, int unit) { run(g, unit, g->forward[unit]); }
-void sgc_graph_backward(sgc_graph *g, int unit) { run(g, unit, g->backward[unit]); }
+static bool is_last(const sgc_graph *g, int unit) { return unit == g->model->n_units - 1; }
 
-const double *sgc_graph_losses(const sgc_graph *g) { return sgc_at(g, g->loss); }
-const void *sgc_graph_logits(const sgc_graph *g) { return sgc_at(g, g->logits); }
+void sgc_graph_forward(sgc_graph *g, int unit)
+{
+    run(g, unit, g->forward[unit]);
+    if (is_last(g, unit) && g->spec.mode != SGC_TRAIN) sgc_graph_fetch_result(g);
+}
+
+void sgc_graph_backward(sgc_graph *g, int unit)
+{
+    run(g, unit, g->backward[unit]);
+    if (is_last(g, unit)) sgc_graph_fetch_result(g);
+}
 
 bool sgc_graph_reads(const sgc_graph *g, bool backward, int unit, int owner)
 {

@@ -49,9 +49,9 @@ void sgc_graph_free(sgc_graph *g);
 
 /* Bytes that the arena needs; several graphs may take turns in one arena of the largest size (DECODE keeps its cache in it). */
 size_t sgc_graph_arena_bytes(const sgc_graph *g);
-void sgc_graph_bind_arena(sgc_graph *g, void *arena); /* 64-byte aligned, borrowed */
+void sgc_graph_bind_arena(sgc_graph *g, void *arena); /* of sgc_device_alloc, or 64-byte aligned; borrowed */
 
-/* Flat buffers of unit u: values, and gradients (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs.
+/* Flat buffers of unit u, in the device's memory: values, and gradients (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs.
  * fresh: what stands in the tensors' gradients is not read but replaced; else it is added to. Gaps between tensors are left alone. */
 void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, bool fresh);
 
@@ -64,16 +64,18 @@ typedef struct sgc_batch {   /* what changes from run to run */
     double scale;            /* factor on the gradient of the summed loss                  */
     int64_t position;        /* DECODE: number of positions already in the cache           */
 } sgc_batch;
-void sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch); /* copied; its pointers are borrowed */
+/* Copied with all that its pointers point to, which is the host's. SGC_EDEVICE. */
+sgc_status sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch);
 
 /* call(arg) is made between the calls of a unit, on the thread that runs the graph, so that messages move while it computes. NULL: no calls. */
 void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg);
 
 void sgc_graph_forward(sgc_graph *g, int unit);
 void sgc_graph_backward(sgc_graph *g, int unit); /* in reverse order of units, after all forwards */
-/* After the forwards (EVAL) or the backward of the last unit (TRAIN): loss of each position, [B*T], 0 where ignored. */
-const double *sgc_graph_losses(const sgc_graph *g);
-const void *sgc_graph_logits(const sgc_graph *g); /* DECODE: [B*T, V] */
+/* After the forwards (EVAL) or the backward of the last unit (TRAIN), as soon as they are there: loss of each position, [B*T], 0 where ignored.
+ * SGC_EDEVICE: something has failed on the device. */
+sgc_status sgc_graph_losses(sgc_graph *g, const double **losses);
+sgc_status sgc_graph_logits(sgc_graph *g, const void **logits); /* DECODE, after the forwards: [B*T, V] */
 
 /* Does running unit u (forward, or backward) read parameter values of unit `owner`? Only then it must be gathered. */
 bool sgc_graph_reads(const sgc_graph *g, bool backward, int unit, int owner);

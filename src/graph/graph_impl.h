@@ -73,6 +73,11 @@ struct sgc_graph {
     bool out_of_memory;
     uint32_t n_dropouts;
     sgc_tensor *loss, *logits;
+    sgc_mirror tokens;     /* [B, T]                                                           */
+    sgc_mirror targets;    /* [B, T] what each position is scored against; empty in DECODE     */
+    sgc_mirror samples;    /* [B]; empty outside TRAIN                                         */
+    void *result;          /* owned: losses or logits where the host does not see the arena    */
+    sgc_mark *result_mark; /* owned: they have arrived                                         */
 
     void (*between)(void *arg);         /* NULL: nothing */
     void *between_arg;                  /* borrowed      */
@@ -101,6 +106,12 @@ void sgc_derive(sgc_graph *g);
 void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y);
 
 sgc_status sgc_plan_memory(sgc_graph *g);
+
+/* Memory of a graph beside the arena, once it is planned; SGC_ENOMEM. */
+sgc_status sgc_graph_batch_make(sgc_graph *g);
+void sgc_graph_batch_free(sgc_graph *g);
+/* After the calls that make it: the result sets out for the host. */
+void sgc_graph_fetch_result(const sgc_graph *g);
 
 /* Running: where a tensor is. NULL for NULL. */
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t);

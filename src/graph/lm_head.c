@@ -1,6 +1,7 @@
 /*
  * Output layer and loss of causal language modelling. The logits of all rows never exist together: rows go through in chunks, and when
  * training the gradient of a chunk is made as soon as its loss is known, so that the forward pass leaves this work to the backward.
+ * Rows of logits stand apart by what products like: V may be an odd number.
  * N rows, C channels, V vocabulary, R rows of a chunk.
  */
 #include "graph/graph_impl.h"
@@ -10,51 +11,43 @@
 #define AT(t) sgc_at(g, (t))
 #define OPS (g->device->ops)
 
-#define CHUNK_BYTES ((int64_t)64 << 20)
+static int64_t row_stride(const sgc_graph *g, int64_t V) { return (V + OPS->row_multiple - 1) / OPS->row_multiple * OPS->row_multiple; }
 
 static int64_t chunk_rows(const sgc_graph *g, int64_t N, int64_t V)
 {
-    int64_t R = CHUNK_BYTES / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
+    int64_t R = (int64_t)OPS->chunk_bytes / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
     if (R < 32) R = 32;
     return R < N ? R : N;
 }
 
-/* Position t of a sample is scored against its label t + 1; the last one against nothing. target: [N] */
-static void shift_labels(const sgc_graph *g, int32_t *target)
-{
-    int64_t T = g->spec.T;
-    for (int64_t b = 0; b < g->spec.B; b++)
-        for (int64_t t = 0; t < T; t++)
-            target[b * T + t] = t + 1 < T ? g->batch.labels[b * T + t + 1] : -100;
-}
-
-typedef struct buffers { sgc_tensor *loss, *logits, *dlogits, *target, *dx, *dw; } buffers; /* dx NULL: losses only */
+typedef struct buffers { sgc_tensor *loss, *logits, *dlogits, *dx, *dw; } buffers; /* dx NULL: losses only */
 
 static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
 {
-    int64_t N = n->in[0]->rows, C = n->in[0]->cols, V = n->in[1]->rows;
+    int64_t N = n->in[0]->rows, C = n->in[0]->cols, V = n->in[1]->rows, ld = b.logits->cols;
     size_t row_bytes = (size_t)C * n->in[0]->element_bytes;
     const void *w = AT(n->in[1]);
-    int32_t *target = AT(b.target);
-    shift_labels(g, target);
+    const int32_t *target = g->targets.device;
     for (int64_t first = 0; first < N; first += n->n) {
         int64_t R = N - first < n->n ? N - first : n->n;
         const char *x = (const char *)AT(n->in[0]) + (size_t)first * row_bytes;
         double *loss = (double *)AT(b.loss) + first, smoothing = b.dx ? g->spec.label_smoothing : 0;
-        OPS->matmul(g->device, AT(b.logits), true, false, x, false, w, true, NULL, R, V, C);
+        OPS->matmul(g->device, &(sgc_matmul){.c = AT(b.logits), .c_is_wide = true, .ldc = ld, .a = x, .b = w, .tb = true, .m = R, .n = V, .k = C});
         sgc_graph_between(g);
-        OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, smoothing, g->batch.scale);
+        OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, ld, smoothing, g->batch.scale);
         sgc_graph_between(g);
         if (!b.dx) continue;
-        OPS->matmul(g->device, AT(b.dw), true, first > 0 || sgc_adds(g, b.dw), AT(b.dlogits), true, x, false, NULL, V, C, R);
+        OPS->matmul(g->device, &(sgc_matmul){.c = AT(b.dw), .c_is_wide = true, .add = first > 0 || sgc_adds(g, b.dw), .a = AT(b.dlogits), .ta = true,
+                                             .lda = ld, .b = x, .m = V, .n = C, .k = R});
         sgc_graph_between(g);
-        OPS->matmul(g->device, (char *)AT(b.dx) + (size_t)first * row_bytes, false, n->add, AT(b.dlogits), false, w, false, NULL, R, C, V);
+        OPS->matmul(g->device, &(sgc_matmul){.c = (char *)AT(b.dx) + (size_t)first * row_bytes, .add = n->add, .a = AT(b.dlogits), .lda = ld, .b = w,
+                                             .m = R, .n = C, .k = V});
     }
 }
 
 static void loss_run(const sgc_graph *g, const sgc_node *n)
 {
-    run_chunks(g, n, (buffers){.loss = n->out[0], .logits = n->out[1], .target = n->out[2]});
+    run_chunks(g, n, (buffers){.loss = n->out[0], .logits = n->out[1]});
 }
 
 /* n_products of [N, C] by [C, V] or the like; the logits go to memory and back for each, and for the loss. */
@@ -70,7 +63,7 @@ static const sgc_op loss_op = {.name = "lm_loss", .run = loss_run, .work = loss_
 
 static void loss_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4], .target = n->out[5]});
+    run_chunks(g, n, (buffers){.dx = n->out[0], .dw = n->out[1], .loss = n->out[2], .logits = n->out[3], .dlogits = n->out[4]});
 }
 static sgc_work loss_gradient_work(const sgc_graph *g, const sgc_node *n) { return head_products(g, n, 3, n->out[3]); }
 static const sgc_op loss_gradient = {.name = "lm_loss_and_gradient", .run = loss_gradient_run, .work = loss_gradient_work};
@@ -83,19 +76,17 @@ static sgc_tensor *new_loss(sgc_graph *g, int64_t N)
     return loss;
 }
 
-static sgc_tensor *new_targets(sgc_graph *g, int64_t N) { return sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, N, 1, sizeof(int32_t)); }
-
 static void deferred_backward(sgc_graph *g, const sgc_node *n)
 {
     int64_t N = n->in[0]->rows, V = n->in[1]->rows, R = chunk_rows(g, N, V);
     bool add;
     sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
-    sgc_tensor *logits = sgc_wide_new(g, R, V);
-    sgc_tensor *dlogits = OPS->value == OPS->wide ? logits : sgc_values_new(g, R, V); /* in place where the types allow it */
+    sgc_tensor *logits = sgc_wide_new(g, R, row_stride(g, V));
+    sgc_tensor *dlogits = OPS->value == OPS->wide ? logits : sgc_values_new(g, R, row_stride(g, V)); /* in place where the types allow it */
     sgc_node *d = sgc_node_new(g, &loss_gradient);
     *d = (sgc_node){.op = d->op,
                     .in = {n->in[0], n->in[1]},
-                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, dlogits, new_targets(g, N)},
+                    .out = {dx, sgc_param_grad(g, n->in[1]), n->out[0], logits, dlogits},
                     .add = add,
                     .n = R};
     sgc_grad_done(g, n->in[0], dx);
@@ -105,7 +96,7 @@ static const sgc_op deferred_loss = {.name = "lm_loss", .backward = deferred_bac
 static void logits_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(g->device, AT(n->out[0]), true, false, AT(x), false, AT(w), true, NULL, x->rows, w->rows, w->cols);
+    OPS->matmul(g->device, &(sgc_matmul){.c = AT(n->out[0]), .c_is_wide = true, .a = AT(x), .b = AT(w), .tb = true, .m = x->rows, .n = w->rows, .k = w->cols});
 }
 static sgc_work logits_work(const sgc_graph *g, const sgc_node *n)
 {
@@ -128,8 +119,7 @@ sgc_tensor *sgc_op_lm_head(sgc_graph *g, sgc_tensor *x, sgc_tensor *w)
         n.op = &loss_op;
         n.n = chunk_rows(g, N, V);
         n.out[0] = new_loss(g, N);
-        n.out[1] = sgc_wide_new(g, n.n, V);
-        n.out[2] = new_targets(g, N);
+        n.out[1] = sgc_wide_new(g, n.n, row_stride(g, V));
         break;
     case SGC_TRAIN:
         n.op = &deferred_loss;

@@ -15,7 +15,7 @@ static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
 
 static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
 {
-    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->batch.sample};
+    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->samples.device};
 }
 
 /* Work: what the calls of the device must read and write, and the operations of their products. */
@@ -44,13 +44,13 @@ sgc_work sgc_work_product(const sgc_graph *g, const sgc_node *n, double m, doubl
 
 static void embedding_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->embedding_forward(DEVICE, AT(n->out[0]), g->batch.tokens, AT(n->in[0]), AT(n->in[1]), g->spec.B, g->spec.T, n->out[0]->cols,
+    OPS->embedding_forward(DEVICE, AT(n->out[0]), g->tokens.device, AT(n->in[0]), AT(n->in[1]), g->spec.B, g->spec.T, n->out[0]->cols,
                            g->batch.position);
 }
 
 static void embedding_gradient_run(const sgc_graph *g, const sgc_node *n)
 {
-    OPS->embedding_backward(DEVICE, ADDING(n->out[0]), ADDING(n->out[1]), AT(n->in[0]), g->batch.tokens, g->spec.B, g->spec.T, n->in[0]->cols);
+    OPS->embedding_backward(DEVICE, ADDING(n->out[0]), ADDING(n->out[1]), AT(n->in[0]), g->tokens.device, g->spec.B, g->spec.T, n->in[0]->cols);
 }
 static sgc_work embedding_gradient_work(const sgc_graph *g, const sgc_node *n) /* of the tables, the rows in use */
 {
@@ -123,13 +123,13 @@ sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_te
 static void linear_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), false, false, AT(x), false, AT(w), false, AT(n->in[2]), x->rows, w->cols, w->rows);
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .a = AT(x), .b = AT(w), .bias = AT(n->in[2]), .m = x->rows, .n = w->cols, .k = w->rows});
 }
 
 static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w; out dx */
 {
     const sgc_tensor *dy = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), false, n->add, AT(dy), false, AT(w), true, NULL, dy->rows, w->rows, w->cols);
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .add = n->add, .a = AT(dy), .b = AT(w), .tb = true, .m = dy->rows, .n = w->rows, .k = w->cols});
 }
 static sgc_work linear_input_gradient_work(const sgc_graph *g, const sgc_node *n)
 {
@@ -141,7 +141,8 @@ static const sgc_op linear_input_gradient = {.name = "linear_input_gradient", .r
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
     const sgc_tensor *x = n->in[0], *dy = n->in[1];
-    OPS->matmul(DEVICE, AT(n->out[0]), true, sgc_adds(g, n->out[0]), AT(x), true, AT(dy), false, NULL, x->cols, dy->cols, x->rows);
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .c_is_wide = true, .add = sgc_adds(g, n->out[0]), .a = AT(x), .ta = true, .b = AT(dy),
+                                      .m = x->cols, .n = dy->cols, .k = x->rows});
     if (n->out[1]) OPS->bias_backward(DEVICE, ADDING(n->out[1]), AT(dy), dy->rows, dy->cols);
 }
 static sgc_work linear_weight_gradient_work(const sgc_graph *g, const sgc_node *n)

@@ -1,4 +1,4 @@
-/* Learning-rate schedules. The update rule itself is a kernel (device/device.h: adamw). */
+/* Learning-rate schedules, and the loss scale of fp16. The update rule itself is a kernel (device/device.h: adamw). */
 #ifndef SGC_OPTIM_OPTIM_H
 #define SGC_OPTIM_OPTIM_H
 
@@ -22,5 +22,15 @@ sgc_status sgc_schedule_make(sgc_schedule *s, const sgc_training_options *t, int
 double sgc_schedule_at(const sgc_schedule *s, int64_t k);
 /* After an evaluation; acts for reduce_lr_on_plateau only. */
 void sgc_schedule_evaluated(sgc_schedule *s, double metric);
+
+/* fp16 has gradients far from zero only if the loss is scaled up: as far as nothing overflows. */
+typedef struct sgc_loss_scale {
+    double scale;
+    int64_t n_good;           /* updates without an overflow since it last changed */
+} sgc_loss_scale;
+
+void sgc_loss_scale_start(sgc_loss_scale *s);
+/* After an update, or after one that was skipped because of an overflow. */
+void sgc_loss_scale_update(sgc_loss_scale *s, bool has_overflow);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "ckpt/ckpt.h"
+#include "train/device_impl.h"
 #include "train/evaluator_impl.h"
 #include "train/fit_impl.h"
 #include "train/json_impl.h"
@@ -19,6 +20,7 @@ typedef struct evaluation_job {
     sgc_ckpt *ckpt;
     int64_t step;
     sgc_dataset data;
+    sgc_device_spec device_spec;
     sgc_device device;
     bool has_device;
     sgc_model *model;
@@ -51,11 +53,11 @@ static sgc_status prepare_local(evaluation_job *j)
     sgc_status st = SGC_OK;
     const sgc_config *c = j->config;
     SGC_TRY(sgc_model_make(&j->model, &c->model, j->data.vocab_size));
-    SGC_TRY(sgc_device_open(&j->device, sgc_device_name(c), c->training.full_determinism));
+    SGC_TRY(sgc_device_open_spec(&j->device, &j->device_spec));
     j->has_device = true;
     sgc_warn_device(&j->device, j->world);
     SGC_TRY(sgc_evaluator_make(&j->evaluator, j->model, &j->device, j->world->all, &j->data.validation, c->training.per_device_eval_batch_size));
-    if (!(j->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
+    if (!(j->arena = sgc_device_alloc(&j->device, SGC_MEM_ACTIVATIONS, sgc_graph_arena_bytes(j->evaluator.graph)))) return SGC_ENOMEM;
     sgc_graph_bind_arena(j->evaluator.graph, j->arena);
 done:
     return st;
@@ -124,6 +126,7 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     sgc_evaluation result;
     sgc_threads threads;
     SGC_TRY(sgc_threads_set(&threads, w));
+    SGC_TRY(sgc_choose_device(w, c, &j.device_spec));
     if (w->rank == 0) st = choose_local(&j);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_bcast_bytes(w->all, j.path, sizeof(j.path), 0));
@@ -134,6 +137,7 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     SGC_TRY(open_checkpoint(&j));
     st = prepare_local(&j);
     SGC_AGREE(w->all);
+    SGC_TRY(sgc_compare_devices(w, &j.device, c->training.full_determinism));
     sgc_zero_spec spec = {.stage = (int)c->zero.stage, .prefetch_units = (int)c->zero.prefetch_units, .inference = true};
     SGC_TRY(sgc_zero_make(&j.engine, j.model, &j.device, w->all, &spec));
     j.evaluator.engine = j.engine;
@@ -147,7 +151,7 @@ done:
     sgc_ckpt_close(j.ckpt);
     sgc_zero_free(j.engine);
     sgc_evaluator_free(&j.evaluator);
-    sgc_mem_free(j.arena);
+    if (j.has_device) sgc_device_free(&j.device, j.arena);
     if (j.has_device) sgc_device_close(&j.device);
     sgc_model_free(j.model);
     sgc_dataset_close(&j.data);

@@ -56,9 +56,10 @@ sgc_status sgc_evaluator_run(sgc_evaluator *e, sgc_evaluation *result)
     for (int64_t pass = 0; pass < e->n_passes; pass++) {
         SGC_TRY(read_micro(e, pass * world + rank, &n_samples));
         sgc_batch batch = {.tokens = e->tokens, .labels = e->labels, .scale = 1};
-        sgc_graph_bind_batch(e->graph, &batch);
+        SGC_TRY(sgc_graph_bind_batch(e->graph, &batch));
         SGC_TRY(sgc_zero_forward(e->engine, e->graph));
-        const double *loss = sgc_graph_losses(e->graph);
+        const double *loss;
+        SGC_TRY(sgc_graph_losses(e->graph, &loss));
         for (int64_t i = 0; i < e->micro_batch * T; i++)
             sgc_exact_add(&sum, loss[i]); /* 0 where ignored */
         sgc_exact_normalize(&sum);

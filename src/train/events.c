@@ -45,6 +45,10 @@ static sgc_status write_log_local(sgc_run *r, double loss, double rate, double t
     json_object_set_new(line, "grad_norm", sgc_json_number(r->last_grad_norm));
     json_object_set_new(line, "learning_rate", sgc_json_number(rate));
     json_object_set_new(line, "tokens_per_second", sgc_json_number(tokens_per_second));
+    if (r->state.loss_scale > 0) {
+        json_object_set_new(line, "loss_scale", sgc_json_number(r->state.loss_scale));
+        json_object_set_new(line, "n_skipped", json_integer(r->state.n_skipped));
+    }
     if (r->gemm_flops > 0) json_object_set_new(line, "model_flops_utilization", sgc_json_number(sgc_run_utilization(r, tokens_per_second)));
     return sgc_metrics_write(&r->metrics, line);
 }
@@ -55,7 +59,7 @@ static sgc_status log_window(sgc_run *r)
     double now = sgc_time_s(), tokens = (double)((r->state.step - r->window_first_step) * r->plan.update_samples * r->data.train.block);
     double loss = r->state.window_loss_sum / (double)r->state.window_loss_n;
     /* As the Trainer, which steps the schedule before it logs: the rate of the update to come. */
-    double rate = sgc_schedule_at(&r->schedule, r->state.step);
+    double rate = sgc_schedule_at(&r->schedule, sgc_run_n_taken(r));
     if (r->world->rank == 0) st = sgc_saving_forgive(r, write_log_local(r, loss, rate, tokens / (now - r->window_start_s)));
     r->state.window_loss_sum = 0;
     r->state.window_loss_n = 0;

@@ -25,6 +25,7 @@ static const struct { const char *prefix; weight weight; } weights[] = {
     {"comm.reduce_dtype", IS_LISTED},
     {"comm.", IS_QUIET},
     {"device.gemm_probe", IS_QUIET},
+    {"device.share", IS_QUIET},
     {"", IS_LISTED},
 };
 

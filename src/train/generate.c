@@ -5,6 +5,7 @@
 #include "ckpt/ckpt.h"
 #include "data/data.h"
 #include "train/choice_impl.h"
+#include "train/device_impl.h"
 #include "train/setup_impl.h"
 #include "train/threads_impl.h"
 #include "train/train.h"
@@ -17,6 +18,7 @@ typedef struct generator {
     sgc_config config;       /* of the checkpoint                                          */
     sgc_ckpt *ckpt;
     const sgc_tokenizer *tokenizer;
+    sgc_device_spec device_spec;
     sgc_device device;
     bool has_device;
     sgc_model *model;
@@ -43,6 +45,15 @@ static sgc_status check_prompt(generator *g)
     return SGC_OK;
 }
 
+/* The run that wrote the checkpoint may have had GPUs. One text is too little work for 16-bit numbers to pay: the master weights are used. */
+static void adapt_to_one_text(sgc_config *c)
+{
+    c->training.bf16 = c->training.fp16 = false;
+    if (c->device.type == SGC_DEVICE_CUDA) c->device.type = SGC_DEVICE_AUTO;
+    c->training.has_tf32 = false;
+    c->device.share = true;
+}
+
 static sgc_status prepare_local(generator *g)
 {
     sgc_status st = SGC_OK;
@@ -55,14 +66,13 @@ static sgc_status prepare_local(generator *g)
     SGC_TRY(check_prompt(g));
     spec.capacity = g->capacity;
     SGC_TRY(sgc_model_make(&g->model, &g->config.model, g->tokenizer->vocab_size));
-    g->config.training.bf16 = false; /* from the master weights: one text is too little work for bf16 to pay */
-    SGC_TRY(sgc_device_open(&g->device, sgc_device_name(&g->config), g->config.training.full_determinism));
+    SGC_TRY(sgc_device_open_spec(&g->device, &g->device_spec));
     g->has_device = true;
     SGC_TRY(sgc_graph_build(&g->chunk, g->model, &g->device, &spec));
     spec.T = 1;
     SGC_TRY(sgc_graph_build(&g->single, g->model, &g->device, &spec));
     size_t a = sgc_graph_arena_bytes(g->chunk), b = sgc_graph_arena_bytes(g->single);
-    g->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, a > b ? a : b);
+    g->arena = sgc_device_alloc(&g->device, SGC_MEM_ACTIVATIONS, a > b ? a : b);
     g->scratch = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->model->options.vocab_size * sizeof(*g->scratch));
     g->seen = sgc_mem_alloc(SGC_MEM_DATA, (size_t)g->capacity * sizeof(*g->seen));
     if (!g->arena || !g->scratch || !g->seen) return SGC_ENOMEM;
@@ -81,9 +91,11 @@ static sgc_status feed(generator *g, const int32_t *tokens, int64_t n, const flo
         step = n >= CHUNK ? CHUNK : 1;
         sgc_graph *graph = step == 1 ? g->single : g->chunk;
         sgc_batch batch = {.tokens = g->seen + g->n_seen, .position = g->n_seen};
-        sgc_graph_bind_batch(graph, &batch);
+        SGC_TRY(sgc_graph_bind_batch(graph, &batch));
         SGC_TRY(sgc_zero_forward(g->engine, graph));
-        *logits = (const float *)sgc_graph_logits(graph) + (step - 1) * g->model->options.vocab_size;
+        const void *all;
+        SGC_TRY(sgc_graph_logits(graph, &all));
+        *logits = (const float *)all + (step - 1) * g->model->options.vocab_size;
         g->n_seen += step;
     }
 done:
@@ -143,6 +155,8 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
     if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
     SGC_AGREE(w->all);
     SGC_TRY(sgc_read_config(w, &g.config, path, 0, NULL));
+    adapt_to_one_text(&g.config);
+    SGC_TRY(sgc_choose_device(w, &g.config, &g.device_spec));
     st = prepare_local(&g);
     SGC_AGREE(w->all);
     sgc_zero_spec spec = {.inference = true};
@@ -154,7 +168,7 @@ done:
     sgc_zero_free(g.engine);
     sgc_graph_free(g.chunk);
     sgc_graph_free(g.single);
-    sgc_mem_free(g.arena);
+    if (g.has_device) sgc_device_free(&g.device, g.arena);
     sgc_mem_free(g.scratch);
     sgc_mem_free(g.seen);
     free(g.prompt);

@@ -25,6 +25,11 @@ double sgc_run_utilization(const sgc_run *r, double tokens_per_second)
     return tokens_per_second * sgc_model_flops_per_token(r->model, r->data.train.block) / r->gemm_flops;
 }
 
+static double loss_scale(const sgc_run *r) { return r->state.loss_scale > 0 ? r->state.loss_scale : 1; }
+
+/* Updates that changed the weights: what the schedule and Adam's bias correction count. */
+int64_t sgc_run_n_taken(const sgc_run *r) { return r->state.step - r->state.n_skipped; }
+
 /* Micro-batch i = g * W + rank of the update takes B consecutive places of the sample stream. */
 static sgc_status read_micro(sgc_run *r, int64_t g)
 {
@@ -38,9 +43,8 @@ static sgc_status read_micro(sgc_run *r, int64_t g)
         r->sample[b] = r->state.samples + first + b;
     }
     sgc_batch batch = {.tokens = r->tokens, .labels = r->tokens, .sample = r->sample, .seed = (uint64_t)r->t->seed, .step = r->state.step,
-                       .scale = 1 / (double)r->plan.update_targets};
-    sgc_graph_bind_batch(r->graph, &batch);
-    return SGC_OK;
+                       .scale = loss_scale(r) / (double)r->plan.update_targets};
+    return sgc_graph_bind_batch(r->graph, &batch);
 }
 
 static void count_sent(sgc_run *r, int sign)
@@ -56,9 +60,10 @@ static void count_sent(sgc_run *r, int sign)
 /* Which tensor on which rank: the ranks whose own losses went wrong are asked first, then those that hold a bad gradient. */
 static sgc_status refuse_nonfinite(sgc_run *r, bool own_loss_is_bad)
 {
-    sgc_status st = SGC_OK;
     long long update = (long long)r->state.step + 1;
-    const sgc_param_spec *tensor = sgc_zero_nonfinite(r->engine);
+    const sgc_param_spec *tensor;
+    sgc_status st = sgc_zero_nonfinite(r->engine, &tensor);
+    if (st != SGC_OK) return st;
     const char *hint = "the last checkpoint is untouched; lower the learning rate, or go on regardless with --nonfinite continue";
     if (own_loss_is_bad)
         st = sgc_err(SGC_ENONFINITE, "update %lld: the loss on rank %d is not finite%s%s; %s", update, r->world->rank,
@@ -69,6 +74,58 @@ static sgc_status refuse_nonfinite(sgc_run *r, bool own_loss_is_bad)
     if (st == SGC_OK) st = sgc_err(SGC_ENONFINITE, "update %lld: the norm of the gradient is not finite; %s", update, hint);
     sgc_status dropped = sgc_zero_drop_gradients(r->engine);
     return dropped == SGC_OK ? st : dropped;
+}
+
+/* Says which gradient overflowed first, by rank and tensor. Collective, but for local failures. */
+static sgc_status report_overflow(sgc_run *r)
+{
+    const sgc_param_spec *tensor;
+    sgc_status st = sgc_zero_nonfinite(r->engine, &tensor);
+    if (st != SGC_OK) return st;
+    char name[sizeof(tensor->name)] = "";
+    double rank = tensor ? r->world->rank : r->world->size;
+    SGC_TRY(sgc_min_double(r->world->all, &rank, 1));
+    if (tensor && rank == r->world->rank) strcpy(name, tensor->name);
+    if (rank < r->world->size) SGC_TRY(sgc_bcast_bytes(r->world->all, name, sizeof(name), (int)rank));
+    if (r->world->rank == 0)
+        sgc_log_info("update %lld is skipped: the gradient of %s on rank %.0f overflowed at a loss scale of %g, which is now %g (%lld of %lld updates skipped)",
+                     (long long)r->state.step + 1, name[0] ? name : "no tensor", rank, r->state.loss_scale, r->state.loss_scale / 2,
+                     (long long)r->state.n_skipped + 1, (long long)r->state.step + 1);
+done:
+    return st;
+}
+
+/* fp16: nothing is learned from this update but that the loss scale was too large. */
+static sgc_status skip_update(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(report_overflow(r));
+    SGC_TRY(sgc_zero_drop_gradients(r->engine));
+    if (r->t->nonfinite == SGC_NONFINITE_STOP && r->state.loss_scale <= 1)
+        return sgc_err(SGC_ENONFINITE, "update %lld: gradients overflow in fp16 even with a loss scale of %g; the last checkpoint is untouched; lower the "
+                       "learning rate, or write --bf16 true, which needs no loss scale", (long long)r->state.step + 1, r->state.loss_scale);
+    r->state.n_skipped++;
+done:
+    return st;
+}
+
+static void adapt_loss_scale(sgc_run *r, bool has_overflow)
+{
+    sgc_loss_scale s = {.scale = r->state.loss_scale, .n_good = r->state.loss_scale_n_good};
+    if (s.scale == 0) return;
+    sgc_loss_scale_update(&s, has_overflow);
+    r->state.loss_scale = s.scale;
+    r->state.loss_scale_n_good = s.n_good;
+}
+
+static sgc_status take_update(sgc_run *r, double norm)
+{
+    const sgc_training_options *t = r->t;
+    double limit = t->has_max_grad_norm ? t->max_grad_norm : 0;
+    sgc_adamw rule = {.learning_rate = sgc_schedule_at(&r->schedule, sgc_run_n_taken(r)), .beta1 = t->adam_beta1, .beta2 = t->adam_beta2,
+                      .epsilon = t->adam_epsilon, .t = sgc_run_n_taken(r) + 1, .grad_scale = 1 / loss_scale(r)};
+    if (limit > 0 && !(norm <= limit)) rule.grad_scale *= limit / (norm + 1e-6); /* a NaN spreads, as in torch */
+    return sgc_zero_update(r->engine, &rule, t->weight_decay);
 }
 
 static void advance(sgc_run *r, double loss)
@@ -105,20 +162,24 @@ static sgc_status update(sgc_run *r)
         SGC_TRY(read_micro(r, g));
         sgc_trace_work("read_samples", NULL, start_s, 0, 0);
         SGC_TRY(sgc_zero_train_micro(r->engine, r->graph, g));
-        sgc_control_add_losses(control, sgc_graph_losses(r->graph), r->plan.micro_batch * r->data.train.block);
+        const double *losses;
+        SGC_TRY(sgc_graph_losses(r->graph, &losses));
+        sgc_control_add_losses(control, losses, r->plan.micro_batch * r->data.train.block);
     }
     SGC_TRY(sgc_zero_finish_gradients(r->engine, &control->square));
     bool own_loss_is_bad = control->loss.n_nan + control->loss.n_pos_inf + control->loss.n_neg_inf > 0;
     SGC_TRY(sgc_control_agree(control, r->world->all, sgc_saving_is_ready(&r->saving)));
 
     double loss = sgc_exact_value(&control->loss) / (double)r->plan.update_targets;
-    double norm = sqrt(sgc_exact_value(&control->square)), limit = t->has_max_grad_norm ? t->max_grad_norm : 0;
-    if (t->nonfinite == SGC_NONFINITE_STOP && !(isfinite(loss) && isfinite(norm))) SGC_TRY(refuse_nonfinite(r, own_loss_is_bad));
-
-    sgc_adamw rule = {.learning_rate = sgc_schedule_at(&r->schedule, r->state.step), .beta1 = t->adam_beta1, .beta2 = t->adam_beta2,
-                      .epsilon = t->adam_epsilon, .t = r->state.step + 1, .grad_scale = 1};
-    if (limit > 0 && !(norm <= limit)) rule.grad_scale = limit / (norm + 1e-6); /* a NaN spreads, as in torch */
-    SGC_TRY(sgc_zero_update(r->engine, &rule, t->weight_decay));
+    double norm = sqrt(sgc_exact_value(&control->square)) / loss_scale(r);
+    bool has_overflow = r->state.loss_scale > 0 && !isfinite(norm);
+    if (has_overflow) {
+        SGC_TRY(skip_update(r));
+    } else {
+        if (t->nonfinite == SGC_NONFINITE_STOP && !(isfinite(loss) && isfinite(norm))) SGC_TRY(refuse_nonfinite(r, own_loss_is_bad));
+        SGC_TRY(take_update(r, norm));
+    }
+    adapt_loss_scale(r, has_overflow);
     r->last_grad_norm = norm;
     advance(r, loss);
 done:

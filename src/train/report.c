@@ -66,11 +66,13 @@ static const char *formula_text(const sgc_zero_cost *c, char out[48])
 }
 
 /* What numbers are while they are computed with, added up and sent. */
-static const char *precision_text(const sgc_run *r)
+static const char *precision_text(const sgc_run *r, char out[96])
 {
-    if (!r->t->bf16) return "fp32";
-    if (r->config->comm.reduce_dtype == SGC_REDUCE_BF16) return "bf16, fp32 master weights; gradients travel as bf16";
-    return "bf16, fp32 master weights; gradients travel as fp32";
+    sgc_dtype value = r->device.ops->value;
+    if (value == r->device.ops->wide) return "fp32";
+    snprintf(out, 96, "%s, fp32 master weights%s; gradients travel as %s", value == SGC_F16 ? "fp16" : "bf16",
+             value == SGC_F16 ? ", dynamic loss scale" : "", r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? "bf16" : "fp32");
+    return out;
 }
 
 sgc_status sgc_report_start(sgc_run *r)
@@ -80,7 +82,7 @@ sgc_status sgc_report_start(sgc_run *r)
     const sgc_plan *p = &r->plan;
     sgc_zero_cost formula = sgc_zero_formula(r->engine);
     spread least, most;
-    char a[32], b[32], c[32], text[48];
+    char a[32], b[32], c[32], text[48], precision[96];
     SGC_TRY(measure(r, &least, &most));
     if (r->world->rank != 0) goto done;
     sgc_log_info("***** Running training *****");
@@ -90,7 +92,7 @@ sgc_status sgc_report_start(sgc_run *r)
     sgc_log_info("  Ranks                        %d on %d node%s, %d thread%s each on %d core%s", r->world->size, r->world->n_nodes,
                  r->world->n_nodes == 1 ? "" : "s", r->threads.n, r->threads.n == 1 ? "" : "s", r->threads.n_cores, r->threads.n_cores == 1 ? "" :
                  r->threads.n_sharing > 1 ? "s shared by the ranks" : "s");
-    sgc_log_info("  Precision                    %s", precision_text(r));
+    sgc_log_info("  Precision                    %s", precision_text(r, precision));
     sgc_log_info("  ZeRO stage                   %d: %s of states per rank, by the formula %s = %s", (int)r->config->zero.stage,
                  sgc_format_bytes(most.states, a), formula_text(&formula, text), sgc_format_bytes(formula.state_bytes, b));
     sgc_log_info("  Communication buffers        %s", sgc_format_bytes(most.held[SGC_MEM_COMM], a));
@@ -196,7 +198,9 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     for (size_t i = 0; i < sizeof(integers) / sizeof(integers[0]); i++)
         json_object_set_new(out, integers[i].key, json_integer(integers[i].value));
     json_object_set_new(out, "full_determinism", json_boolean(r->t->full_determinism));
-    json_object_set_new(out, "bf16", json_boolean(r->t->bf16));
+    json_object_set_new(out, "device", json_string(r->device.about));
+    json_object_set_new(out, "bf16", json_boolean(r->device.ops->value == SGC_BF16));
+    json_object_set_new(out, "fp16", json_boolean(r->device.ops->value == SGC_F16));
     json_object_set_new(out, "reduce_dtype", json_string(r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? "bf16" : "fp32"));
     json_object_set_new(out, "gradient_checkpointing", json_boolean(r->t->gradient_checkpointing));
     json_object_set_new(out, "memory_bytes", memory(r, least, most));

@@ -35,6 +35,7 @@ typedef struct sgc_run {
     char run_id[SGC_ID_CHARS + 1];
 
     sgc_threads threads;
+    sgc_device_spec device_spec;
     sgc_device device;
     sgc_dataset data;
     sgc_plan plan;
@@ -71,6 +72,8 @@ typedef struct sgc_run {
 /* Collective. Everything up to the first update; on error the run is to be freed. */
 sgc_status sgc_run_setup(sgc_run *r);
 void sgc_run_free(sgc_run *r);
+/* Updates that changed the weights. */
+int64_t sgc_run_n_taken(const sgc_run *r);
 
 /* Collective: rank 0 looks at output_dir and decides how to begin. */
 sgc_status sgc_start_decide(sgc_run *r);

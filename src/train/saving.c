@@ -33,7 +33,7 @@ static sgc_status take_buffer(sgc_run *r)
     int64_t n_refused = !fits;
     SGC_TRY(sgc_sum_int64(r->world->all, &n_refused, 1));
     if (n_refused == 0) {
-        s->buffer = sgc_mem_alloc(SGC_MEM_CHECKPOINT, s->buffer_bytes);
+        s->buffer = sgc_device_alloc_staging(&r->device, SGC_MEM_CHECKPOINT, s->buffer_bytes);
         n_refused = !s->buffer;
         sgc_err_clear();
         if (s->buffer) memset(s->buffer, 0, s->buffer_bytes);
@@ -41,7 +41,7 @@ static sgc_status take_buffer(sgc_run *r)
     }
     if (n_refused > 0) {
         char size[32];
-        sgc_mem_free(s->buffer);
+        sgc_device_free(&r->device, s->buffer);
         s->buffer = NULL;
         if (r->world->rank == 0)
             sgc_log_warning("there is no memory for copies of the shards (%s per rank): training stands still while a checkpoint is written; use more "
@@ -51,11 +51,14 @@ done:
     return st;
 }
 
+/* Else only a signal asks for a checkpoint, which training may well stand still for: no memory is held for that. */
+static bool saves_regularly(const sgc_run *r) { return r->t->save_strategy != SGC_STRATEGY_NO || r->t->load_best_model_at_end; }
+
 sgc_status sgc_saving_setup(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     SGC_TRY(sgc_files_make(&r->saving.files, r->world, r->config->checkpoint.writers_per_node));
-    if (r->config->checkpoint.async) SGC_TRY(take_buffer(r));
+    if (r->config->checkpoint.async && saves_regularly(r)) SGC_TRY(take_buffer(r));
 done:
     return st;
 }
@@ -179,11 +182,12 @@ sgc_status sgc_saving_poll(sgc_run *r)
 static void describe(const sgc_run *r, sgc_ckpt_info *info)
 {
     const sgc_run_state *s = &r->state;
-    *info = (sgc_ckpt_info){.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->t->bf16, .global_batch = r->plan.global_batch,
+    *info = (sgc_ckpt_info){.step = s->step, .world_size = r->world->size, .stage = (int)r->config->zero.stage, .bf16 = r->device.ops->value == SGC_BF16,
+                            .fp16 = r->device.ops->value == SGC_F16, .global_batch = r->plan.global_batch,
                             .loss = s->last_loss, .eval_loss = s->last_eval_loss, .n_parameters = r->model->n_parameters};
     snprintf(info->run_id, sizeof(info->run_id), "%s", r->run_id);
     snprintf(info->dtype, sizeof(info->dtype), "float32");
-    snprintf(info->isa, sizeof(info->isa), "%s", sgc_device_isa());
+    snprintf(info->isa, sizeof(info->isa), "%s", r->device.isa);
     snprintf(info->version, sizeof(info->version), "%s", PACKAGE_VERSION);
 }
 
@@ -251,10 +255,10 @@ done:
 
 bool sgc_saving_is_ready(const sgc_saving *s) { return s->save && sgc_save_is_ready(s->save); }
 
-void sgc_saving_free(sgc_saving *s)
+void sgc_saving_free(sgc_saving *s, sgc_device *device)
 {
     sgc_save_free(s->save);
     sgc_files_free(s->files);
-    sgc_mem_free(s->buffer);
+    if (s->buffer) sgc_device_free(device, s->buffer);
     *s = (sgc_saving){0};
 }

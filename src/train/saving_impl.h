@@ -40,6 +40,6 @@ sgc_status sgc_saving_end(struct sgc_run *r);
 /* What else goes to output_dir (metrics, summaries) and cannot be written: with on_error = continue it is only logged. Local. */
 sgc_status sgc_saving_forgive(const struct sgc_run *r, sgc_status st);
 bool sgc_saving_is_ready(const sgc_saving *s); /* this rank's part of the save under way is done */
-void sgc_saving_free(sgc_saving *s);
+void sgc_saving_free(sgc_saving *s, sgc_device *device);
 
 #endif

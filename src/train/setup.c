@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "train/device_impl.h"
+#include "train/need_impl.h"
 #include "train/probe_impl.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
@@ -66,16 +68,10 @@ done:
     return st;
 }
 
-const char *sgc_device_name(const sgc_config *c)
-{
-    if (c->device.type == SGC_DEVICE_REFERENCE) return "ref32";
-    return c->training.bf16 ? "cpu_bf16" : "cpu";
-}
-
 void sgc_warn_device(const sgc_device *d, const sgc_world *w)
 {
     if (d->emulates && w->node_rank == 0)
-        sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as fp32 or slower; what it saves is memory", sgc_device_isa());
+        sgc_log_warning("%s: no instructions for bf16, which is emulated: as slow as fp32 or slower; what it saves is memory", d->isa);
 }
 
 void sgc_abort_job(sgc_world *w, const char *where)
@@ -108,12 +104,29 @@ done:
     return st;
 }
 
+static sgc_zero_spec zero_spec(const sgc_run *r)
+{
+    return (sgc_zero_spec){.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
+                           .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
+                           .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
+}
+
+/* Before any of it is taken: a GPU tells how much it has. */
+static sgc_status check_memory_local(sgc_run *r)
+{
+    const sgc_device_memory *memory = r->device.ops->memory;
+    sgc_need need = {.model = r->model, .device = &r->device, .zero = zero_spec(r), .n_ranks = r->world->size, .micro_batch = r->plan.micro_batch,
+                     .block = r->data.train.block, .eval_batch = r->evaluator.graph ? r->evaluator.micro_batch : 0,
+                     .checkpointing = r->t->gradient_checkpointing};
+    return memory ? sgc_need_check(&need, memory->available(&r->device)) : SGC_OK;
+}
+
 static sgc_status take_memory_local(sgc_run *r)
 {
     int64_t B = r->plan.micro_batch, T = r->data.train.block;
     r->tokens = sgc_mem_alloc(SGC_MEM_DATA, (size_t)(B * T) * sizeof(*r->tokens));
     r->sample = sgc_mem_alloc(SGC_MEM_DATA, (size_t)B * sizeof(*r->sample));
-    r->arena = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, r->arena_bytes);
+    r->arena = sgc_device_alloc(&r->device, SGC_MEM_ACTIVATIONS, r->arena_bytes);
     if (!r->tokens || !r->sample || !r->arena) return SGC_ENOMEM;
     r->step_s = malloc(SGC_N_STEP_TIMES * sizeof(*r->step_s));
     if (!r->step_s) return sgc_err(SGC_ENOMEM, "no memory for step times");
@@ -129,10 +142,11 @@ static sgc_status derive_local(sgc_run *r)
     SGC_TRY(sgc_plan_make(&r->plan, &r->sampler, r->t, r->data.train.n, r->data.train.block, r->world->size));
     SGC_TRY(sgc_schedule_make(&r->schedule, r->t, r->plan.n_steps));
     SGC_TRY(sgc_model_make(&r->model, &r->config->model, r->data.vocab_size));
-    SGC_TRY(sgc_device_open(&r->device, sgc_device_name(r->config), r->t->full_determinism));
+    SGC_TRY(sgc_device_open_spec(&r->device, &r->device_spec));
     r->has_device = true;
     sgc_warn_device(&r->device, r->world);
     SGC_TRY(build_graphs_local(r));
+    SGC_TRY(check_memory_local(r));
     SGC_TRY(take_memory_local(r));
 done:
     return st;
@@ -144,7 +158,7 @@ static void free_derived(sgc_run *r)
     sgc_zero_free(r->engine);
     sgc_evaluator_free(&r->evaluator);
     sgc_graph_free(r->graph);
-    sgc_mem_free(r->arena);
+    if (r->has_device) sgc_device_free(&r->device, r->arena);
     sgc_mem_free(r->tokens);
     sgc_mem_free(r->sample);
     free(r->step_s);
@@ -175,9 +189,8 @@ static sgc_status make_states(sgc_run *r, bool *again)
     SGC_TRY(sgc_start_open(r));
     st = derive_local(r);
     SGC_AGREE(all);
-    sgc_zero_spec spec = {.stage = (int)r->config->zero.stage, .prefetch_units = (int)r->config->zero.prefetch_units,
-                          .full_determinism = r->t->full_determinism, .n_micro = r->plan.accumulation,
-                          .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
+    SGC_TRY(sgc_compare_devices(r->world, &r->device, r->t->full_determinism));
+    sgc_zero_spec spec = zero_spec(r);
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
     r->evaluator.engine = r->engine;
     SGC_TRY(sgc_start_load(r, again));
@@ -189,6 +202,7 @@ sgc_status sgc_run_setup(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     bool again = false;
+    SGC_TRY(sgc_choose_device(r->world, r->config, &r->device_spec));
     SGC_TRY(take_output_dir(r));
     SGC_TRY(sgc_start_decide(r));
     SGC_TRY(sgc_dataset_open(&r->data, r->world, r->config, true));
@@ -211,7 +225,7 @@ void sgc_run_free(sgc_run *r)
     sgc_trace_free();
     sgc_progress_end(&r->progress);
     sgc_metrics_close(&r->metrics);
-    sgc_saving_free(&r->saving); /* its thread reads the model */
+    sgc_saving_free(&r->saving, &r->device); /* its thread reads the model */
     free_derived(r);
     sgc_dataset_close(&r->data);
     if (r->has_lock) sgc_lock_release();

@@ -7,8 +7,6 @@
 #include "device/device.h"
 #include "train/dataset_impl.h"
 
-const char *sgc_device_name(const sgc_config *c); /* for sgc_device_open */
-
 /* Once per node: what a device can do only slowly. */
 void sgc_warn_device(const sgc_device *d, const sgc_world *w);
 

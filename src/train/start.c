@@ -152,9 +152,9 @@ static void restore_counters(sgc_run *r)
     const sgc_ckpt_info *info = sgc_ckpt_get_info(r->ckpt);
     sgc_run_state *s = &r->state;
     *s = *sgc_ckpt_get_state(r->ckpt);
-    if (strcmp(info->isa, sgc_device_isa()) != 0)
+    if (strcmp(info->isa, r->device.isa) != 0)
         sgc_log_warning("the checkpoint was written with %s instructions, this machine runs %s: results may differ in the last bits", info->isa,
-                        sgc_device_isa());
+                        r->device.isa);
     if (r->t->ignore_data_skip) s->epoch_position = 0;
     if (s->epoch_position >= r->sampler.epoch_samples) { /* epochs may be shorter at this number of ranks */
         s->epoch++;
@@ -168,6 +168,20 @@ static void restore_counters(sgc_run *r)
     }
     if (r->world->rank == 0)
         sgc_log_info("resuming %s at update %lld (written by %d ranks at stage %d)", r->start.path, (long long)s->step, info->world_size, info->stage);
+}
+
+/* A run may go on in another precision than it began with. */
+static void start_loss_scale(sgc_run *r)
+{
+    sgc_loss_scale s;
+    if (r->device.ops->value != SGC_F16) {
+        r->state.loss_scale = 0;
+        r->state.loss_scale_n_good = 0;
+    } else if (r->state.loss_scale == 0) {
+        sgc_loss_scale_start(&s);
+        r->state.loss_scale = s.scale;
+        r->state.loss_scale_n_good = s.n_good;
+    }
 }
 
 sgc_status sgc_start_load(sgc_run *r, bool *again)
@@ -193,6 +207,7 @@ sgc_status sgc_start_load(sgc_run *r, bool *again)
             SGC_TRY(sgc_zero_init_weights(r->engine, (uint64_t)r->t->seed));
         }
     }
+    start_loss_scale(r);
     r->state.seed = r->t->seed;
     r->state.data_seed = (int64_t)r->sampler.seed;
     sgc_ckpt_close(r->ckpt);

@@ -2,7 +2,6 @@
 #include "zero/zero_impl.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/trace.h"
 
@@ -32,7 +31,7 @@ static sgc_status start_stays(sgc_zero *z, const sgc_pass *p, int time)
         sgc_zero_unit *u = &z->units[p->stays[i].unit];
         sgc_dtype type = sgc_zero_value_type(z);
         u->values = z->buffer + p->stays[i].offset;
-        memcpy(sgc_zero_part(z, u, u->values, type), u->value_shard, (size_t)u->flat.n_shard * sgc_dtype_bytes(type));
+        sgc_device_copy(z->device, sgc_zero_part(z, u, u->values, type), u->value_shard, (size_t)u->flat.n_shard * sgc_dtype_bytes(type));
         SGC_TRY(z->ops->all_gather(z->group, type, u->values, u->flat.n_shard, &u->gather));
     }
 done:
@@ -76,12 +75,12 @@ done:
 }
 
 /* Alignment gaps and padding, which no call writes. */
-static void clear_gaps(const sgc_zero_unit *u)
+static void clear_gaps(const sgc_zero *z, const sgc_zero_unit *u)
 {
     int64_t end = 0;
     for (int k = 0; k <= u->unit->n_params; k++) {
         int64_t next = k < u->unit->n_params ? u->unit->params[k].offset : u->flat.n_padded;
-        memset(u->gradients + end, 0, (size_t)(next - end) * sizeof(float));
+        sgc_device_clear(z->device, u->gradients + end, (size_t)(next - end) * sizeof(float));
         if (k < u->unit->n_params) end = next + u->unit->params[k].n;
     }
 }
@@ -95,7 +94,7 @@ static void open_gradients(sgc_zero *z, int time, bool fresh)
         if (b->first != time) continue;
         if (sgc_zero_pools_gradients(z)) u->gradients = (float *)(z->buffer + b->gradient_offset);
         u->fresh = fresh;
-        if (fresh) clear_gaps(u);
+        if (fresh) clear_gaps(z, u);
     }
 }
 
@@ -120,13 +119,6 @@ done:
     return st;
 }
 
-static void add_into(float *restrict sum, const float *restrict x, int64_t n)
-{
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        sum[i] += x[i];
-}
-
 /*
  * The reduced gradient of one micro-batch joins those before it. In full_determinism they meet along a binary tree: partial[k] holds the
  * sum of 2^k micro-batches, and adding one carries like a binary counter. Else they are added one after the other; stages 0 and 1
@@ -140,29 +132,27 @@ static void collect(sgc_zero *z, sgc_zero_unit *u, int64_t micro)
     if (z->spec.full_determinism) {
         int level = 0;
         for (; (micro >> level) & 1; level++)
-            add_into(part, u->partial[level], n);
+            z->device->ops->add_into(z->device, part, u->partial[level], n);
         void *sum = micro + 1 == z->spec.n_micro ? u->gradient_shard : (void *)u->partial[level];
-        if (sum != part) memcpy(sum, part, bytes);
+        if (sum != part) sgc_device_copy(z->device, sum, part, bytes);
     } else if (sgc_zero_rounds_gradients(z)) {
         z->device->ops->narrow(z->device, u->gradient_shard, part, n);
     } else if (sgc_zero_shards_gradients(z)) {
         if (micro == 0)
-            memcpy(u->gradient_shard, part, bytes);
+            sgc_device_copy(z->device, u->gradient_shard, part, bytes);
         else
-            add_into(u->gradient_shard, part, n);
+            z->device->ops->add_into(z->device, u->gradient_shard, part, n);
     }
 }
 
 /* The norm's part of a finished gradient, while it is still in the cache. */
-static void add_squares(sgc_zero *z, const sgc_zero_unit *u)
+static void sum_squares(sgc_zero *z, sgc_zero_unit *u)
 {
-    int64_t n_blocks = u->flat.n_shard / SGC_FLAT_BLOCK;
-    z->device->ops->block_square_sums(z->device, z->block_sums, u->gradient_shard, sgc_zero_gradient_type(z), u->flat.n_shard, SGC_FLAT_BLOCK);
-    for (int64_t b = 0; b < n_blocks; b++)
-        sgc_exact_add(&z->square_sum, z->block_sums[b]);
+    z->device->ops->block_square_sums(z->device, u->block_sums.device, u->gradient_shard, sgc_zero_gradient_type(z), u->flat.n_shard, SGC_FLAT_BLOCK);
+    sgc_mirror_pull(&u->block_sums, z->device, 0, u->block_sums.bytes);
 }
 
-/* What collect and add_squares touch: the norm alone reads the shard once; otherwise it is read, and written or added to. */
+/* What collect and sum_squares touch: the norm alone reads the shard once; otherwise it is read, and written or added to. */
 static double collected_bytes(const sgc_zero *z, const sgc_zero_unit *u)
 {
     bool moves = z->spec.full_determinism || sgc_zero_rounds_gradients(z) || sgc_zero_shards_gradients(z);
@@ -179,7 +169,7 @@ static sgc_status end_reductions(sgc_zero *z, int time, int64_t micro)
         SGC_TRY(z->ops->wait(&u->reduce));
         double start_s = sgc_trace_now();
         collect(z, u, micro);
-        if (micro + 1 == z->spec.n_micro) add_squares(z, u);
+        if (micro + 1 == z->spec.n_micro) sum_squares(z, u);
         sgc_trace_work("collect_gradient", u->unit->name, start_s, 0, collected_bytes(z, u));
         if (sgc_zero_pools_gradients(z)) u->gradients = NULL;
     }
@@ -192,7 +182,6 @@ sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
     sgc_status st = SGC_OK;
     const sgc_pass *p = &z->training;
     bind_progress(z, g);
-    if (micro == 0) sgc_exact_zero(&z->square_sum);
     bool reduces = sgc_zero_reduces_each(z) || micro + 1 == z->spec.n_micro;
     bool fresh = sgc_zero_reduces_each(z) || micro == 0;
     for (int time = 0; time < p->n_times; time++) {
@@ -218,29 +207,54 @@ done:
 sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum)
 {
     sgc_status st = SGC_OK;
-    *square_sum = z->square_sum;
-    if (sgc_zero_shards_states(z)) return SGC_OK;
     /* Stage 0 updates everything on every rank, from gradients that are whole again. */
-    for (int i = 0; i < z->model->n_units; i++) {
+    for (int i = 0; i < z->model->n_units && !sgc_zero_shards_states(z); i++) {
         sgc_zero_unit *u = &z->units[i];
         SGC_TRY(z->ops->all_gather(z->group, sgc_zero_gradient_type(z), u->whole_gradients, u->flat.n_shard, &u->reduce));
+    }
+    sgc_exact_zero(square_sum);
+    for (int i = z->model->n_units - 1; i >= 0; i--) { /* as they became ready */
+        sgc_zero_unit *u = &z->units[i];
+        const double *sums = u->block_sums.host;
+        SGC_TRY(sgc_mirror_wait(&u->block_sums, z->device));
+        for (int64_t b = 0; b < u->flat.n_shard / SGC_FLAT_BLOCK; b++)
+            sgc_exact_add(square_sum, sums[b]);
     }
 done:
     return st;
 }
 
-const sgc_param_spec *sgc_zero_nonfinite(sgc_zero *z)
+enum { PIECE = 1 << 18 }; /* elements that the host looks at at once */
+
+static bool is_finite(sgc_dtype type, const void *x, int64_t i)
 {
-    bool rounded = sgc_zero_gradient_type(z) == SGC_BF16;
-    for (int i = 0; i < z->model->n_units; i++) {
+    float f;
+    sgc_dtype_unpack(type, (const char *)x + (size_t)i * sgc_dtype_bytes(type), 1, &f);
+    return isfinite(f);
+}
+
+sgc_status sgc_zero_nonfinite(sgc_zero *z, const sgc_param_spec **tensor)
+{
+    sgc_status st = SGC_OK;
+    sgc_dtype type = sgc_zero_gradient_type(z);
+    size_t element_bytes = sgc_dtype_bytes(type);
+    *tensor = NULL;
+    char *piece = sgc_mem_alloc(SGC_MEM_DATA, PIECE * element_bytes);
+    if (!piece) return SGC_ENOMEM;
+    for (int i = 0; i < z->model->n_units && !*tensor; i++) {
         const sgc_zero_unit *u = &z->units[i];
-        const sgc_bf16 *half = u->gradient_shard;
-        const float *whole = u->gradient_shard;
-        for (int64_t e = 0; e < u->flat.n_shard; e++)
-            if (!isfinite(rounded ? sgc_bf16_to_float(half[e]) : whole[e]))
-                return sgc_unit_param_at(u->unit, sgc_group_rank(z->group) * u->flat.n_shard + e);
+        for (int64_t first = 0, n; first < u->flat.n_shard && !*tensor; first += n) {
+            n = u->flat.n_shard - first < PIECE ? u->flat.n_shard - first : PIECE;
+            SGC_TRY(sgc_device_read(z->device, piece, (const char *)u->gradient_shard + (size_t)first * element_bytes, (size_t)n * element_bytes));
+            int64_t e = 0;
+            while (e < n && is_finite(type, piece, e))
+                e++;
+            if (e < n) *tensor = sgc_unit_param_at(u->unit, sgc_group_rank(z->group) * u->flat.n_shard + first + e);
+        }
     }
-    return NULL;
+done:
+    sgc_mem_free(piece);
+    return st;
 }
 
 sgc_status sgc_zero_drop_gradients(sgc_zero *z)

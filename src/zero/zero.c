@@ -45,21 +45,29 @@ static size_t parameters_held(const sgc_zero *z) { return value_bytes(z) * n_hel
 static size_t gradients_held(const sgc_zero *z) { return gradient_bytes(z) * n_held(z, sgc_zero_shards_gradients(z)); }
 static size_t states_held(const sgc_zero *z) { return states_bytes(z) * n_held(z, sgc_zero_shards_states(z)); }
 
+static size_t buffer_held(const sgc_zero *z)
+{
+    return z->training.buffer_bytes > z->evaluation.buffer_bytes ? z->training.buffer_bytes : z->evaluation.buffer_bytes;
+}
+static size_t partial_held(const sgc_zero *z) { return (size_t)(z->n_levels * total_shard(z)) * sizeof(float); }
+static size_t sums_held(const sgc_zero_unit *u) { return (size_t)(u->flat.n_shard / SGC_FLAT_BLOCK) * sizeof(double); }
+
 static sgc_status allocate(sgc_zero *z)
 {
-    int64_t n_blocks = 0;
-    for (int i = 0; i < z->model->n_units; i++)
-        if (z->units[i].flat.n_shard / SGC_FLAT_BLOCK > n_blocks) n_blocks = z->units[i].flat.n_shard / SGC_FLAT_BLOCK;
-    size_t buffer_bytes = z->training.buffer_bytes > z->evaluation.buffer_bytes ? z->training.buffer_bytes : z->evaluation.buffer_bytes;
-    z->parameters = sgc_mem_alloc(SGC_MEM_PARAMETERS, parameters_held(z));
-    z->optimizer = sgc_mem_alloc(SGC_MEM_OPTIMIZER, states_held(z));
-    z->buffer = sgc_mem_alloc(SGC_MEM_COMM, buffer_bytes);
+    sgc_status st = SGC_OK;
+    sgc_device *d = z->device;
+    z->parameters = sgc_device_alloc(d, SGC_MEM_PARAMETERS, parameters_held(z));
+    z->optimizer = sgc_device_alloc(d, SGC_MEM_OPTIMIZER, states_held(z));
+    z->buffer = sgc_device_alloc(d, SGC_MEM_COMM, buffer_held(z));
     if (!z->parameters || !z->optimizer || !z->buffer) return SGC_ENOMEM;
     if (z->spec.inference) return SGC_OK;
-    z->gradient_memory = sgc_mem_alloc(SGC_MEM_GRADIENTS, gradients_held(z));
-    z->partial_memory = sgc_mem_alloc(SGC_MEM_COMM, (size_t)(z->n_levels * total_shard(z)) * sizeof(float));
-    z->block_sums = sgc_mem_alloc(SGC_MEM_COMM, (size_t)n_blocks * sizeof(double));
-    return z->gradient_memory && z->partial_memory && z->block_sums ? SGC_OK : SGC_ENOMEM;
+    z->gradient_memory = sgc_device_alloc(d, SGC_MEM_GRADIENTS, gradients_held(z));
+    z->partial_memory = sgc_device_alloc(d, SGC_MEM_COMM, partial_held(z));
+    if (!z->gradient_memory || !z->partial_memory) return SGC_ENOMEM;
+    for (int i = 0; i < z->model->n_units; i++)
+        SGC_TRY(sgc_mirror_make(&z->units[i].block_sums, d, SGC_MEM_COMM, sums_held(&z->units[i])));
+done:
+    return st;
 }
 
 static void *take(char **from, int64_t n, size_t element_bytes)
@@ -106,8 +114,8 @@ static void point_units(sgc_zero *z)
     }
 }
 
-/* Everything of sgc_zero_make that can fail on one rank alone. */
-static sgc_status make_local(sgc_zero *z)
+/* Units and passes: sizes of everything, and no memory yet. */
+static sgc_status lay_out(sgc_zero *z)
 {
     sgc_status st = SGC_OK;
     const sgc_model *model = z->model;
@@ -132,10 +140,43 @@ static sgc_status make_local(sgc_zero *z)
         pass.backward = true;
         SGC_TRY(sgc_pass_make(&z->training, model, flats, &pass));
     }
+done:
+    free(flats);
+    return st;
+}
+
+/* Everything of sgc_zero_make that can fail on one rank alone. */
+static sgc_status make_local(sgc_zero *z)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(lay_out(z));
     SGC_TRY(allocate(z));
     point_units(z);
 done:
-    free(flats);
+    return st;
+}
+
+sgc_status sgc_zero_measure(const sgc_model *model, sgc_device *device, int world, const sgc_zero_spec *spec, size_t bytes[SGC_MEM_N_PURPOSES])
+{
+    sgc_status st = SGC_OK;
+    sgc_group *group = NULL;
+    sgc_zero *z = calloc(1, sizeof(*z));
+    if (!z) return sgc_err(SGC_ENOMEM, "no memory for the engine");
+    SGC_TRY(sgc_group_null(&group, world, 0));
+    *z = (sgc_zero){.model = model, .device = device, .group = group, .ops = sgc_group_ops(group), .spec = *spec};
+    SGC_TRY(lay_out(z));
+    memset(bytes, 0, SGC_MEM_N_PURPOSES * sizeof(*bytes));
+    bytes[SGC_MEM_PARAMETERS] = parameters_held(z);
+    bytes[SGC_MEM_OPTIMIZER] = states_held(z);
+    bytes[SGC_MEM_COMM] = buffer_held(z);
+    if (spec->inference) goto done;
+    bytes[SGC_MEM_GRADIENTS] = gradients_held(z);
+    bytes[SGC_MEM_COMM] += partial_held(z);
+    for (int i = 0; i < model->n_units; i++)
+        bytes[SGC_MEM_COMM] += sums_held(&z->units[i]);
+done:
+    sgc_zero_free(z);
+    sgc_group_free(group);
     return st;
 }
 
@@ -161,21 +202,23 @@ void sgc_zero_free(sgc_zero *z)
     for (int i = 0; z->units && i < z->model->n_units; i++) {
         z->ops->wait(&z->units[i].gather);
         z->ops->wait(&z->units[i].reduce);
+        sgc_mirror_free(&z->units[i].block_sums, z->device);
     }
     sgc_pass_free(&z->training);
     sgc_pass_free(&z->evaluation);
-    sgc_mem_free(z->parameters);
-    sgc_mem_free(z->gradient_memory);
-    sgc_mem_free(z->optimizer);
-    sgc_mem_free(z->partial_memory);
-    sgc_mem_free(z->buffer);
-    sgc_mem_free(z->block_sums);
+    sgc_device_free(z->device, z->parameters);
+    sgc_device_free(z->device, z->gradient_memory);
+    sgc_device_free(z->device, z->optimizer);
+    sgc_device_free(z->device, z->partial_memory);
+    sgc_device_free(z->device, z->buffer);
     free(z->units);
     free(z);
 }
 
 sgc_flat sgc_zero_flat(const sgc_zero *z, int unit) { return z->units[unit].flat; }
 float *sgc_zero_shard(sgc_zero *z, int unit, sgc_slot slot) { return z->units[unit].slots[slot]; }
+bool sgc_zero_is_visible(const sgc_zero *z) { return z->device->ops->memory == NULL; }
+sgc_device *sgc_zero_device(const sgc_zero *z) { return z->device; }
 
 /* Collective: whole copies of slots 0 .. n_slots - 1 from the shards; all units travel together. */
 static sgc_status spread_slots(sgc_zero *z, int n_slots)
@@ -209,14 +252,43 @@ done:
     return st;
 }
 
-sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed)
+enum { PIECE = 1 << 20 }; /* elements of a shard that go through the host's memory at once */
+
+/* Initial weights of this rank's shard of a unit; piece: where the host makes them, NULL if it sees the shard. */
+static sgc_status init_shard(sgc_zero *z, const sgc_zero_unit *u, uint64_t seed, float *piece)
 {
     sgc_status st = SGC_OK;
-    int rank = sgc_group_rank(z->group);
-    for (int i = 0; i < z->model->n_units; i++) {
-        sgc_zero_unit *u = &z->units[i];
-        sgc_unit_init_slice(u->unit, seed, rank * u->flat.n_shard, u->flat.n_shard, u->slots[SGC_SLOT_MODEL]);
+    int64_t start = sgc_group_rank(z->group) * u->flat.n_shard, n;
+    float *shard = u->slots[SGC_SLOT_MODEL];
+    if (!piece) {
+        sgc_unit_init_slice(u->unit, seed, start, u->flat.n_shard, shard);
+        return SGC_OK;
     }
+    for (int64_t i = 0; i < u->flat.n_shard; i += n) {
+        n = u->flat.n_shard - i < PIECE ? u->flat.n_shard - i : PIECE;
+        sgc_unit_init_slice(u->unit, seed, start + i, n, piece);
+        SGC_TRY(sgc_device_write(z->device, shard + i, piece, (size_t)n * sizeof(*piece)));
+    }
+done:
+    return st;
+}
+
+static sgc_status init_shards(sgc_zero *z, uint64_t seed)
+{
+    sgc_status st = SGC_OK;
+    float *piece = NULL;
+    if (!sgc_zero_is_visible(z) && !(piece = sgc_mem_alloc(SGC_MEM_DATA, PIECE * sizeof(*piece)))) return SGC_ENOMEM;
+    for (int i = 0; i < z->model->n_units; i++)
+        SGC_TRY(init_shard(z, &z->units[i], seed, piece));
+done:
+    sgc_mem_free(piece);
+    return st;
+}
+
+sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed)
+{
+    sgc_status st = init_shards(z, seed);
+    SGC_AGREE(z->group);
     SGC_TRY(spread_slots(z, SGC_SLOT_MODEL + 1)); /* the moments are zero everywhere */
     SGC_TRY(round_values(z));
 done:

@@ -37,13 +37,18 @@ typedef struct sgc_zero_spec {
  */
 sgc_status sgc_zero_make(sgc_zero **z, const sgc_model *model, sgc_device *device, sgc_group *group, const sgc_zero_spec *spec);
 void sgc_zero_free(sgc_zero *z);
+/* Local: the bytes by purpose that sgc_zero_make would take on each of `world` ranks. */
+sgc_status sgc_zero_measure(const sgc_model *model, sgc_device *device, int world, const sgc_zero_spec *spec, size_t bytes[SGC_MEM_N_PURPOSES]);
 
 /* Collective: initial weights from the seed. */
 sgc_status sgc_zero_init_weights(sgc_zero *z, uint64_t seed);
-/* This rank's shard of a slot of a unit: [flat.n_shard]; of parameters the master weights. Borrowed. Written by a reader of checkpoints, then
- * sgc_zero_loaded. */
+/* This rank's shard of a slot of a unit: [flat.n_shard]; of parameters the master weights. Borrowed, in the device's memory. Written by a
+ * reader of checkpoints, then sgc_zero_loaded. */
 sgc_flat sgc_zero_flat(const sgc_zero *z, int unit);
 float *sgc_zero_shard(sgc_zero *z, int unit, sgc_slot slot);
+/* Does the host see the device's memory? */
+bool sgc_zero_is_visible(const sgc_zero *z);
+sgc_device *sgc_zero_device(const sgc_zero *z);
 /* Collective: shards were changed from outside; makes whole copies again where the stage holds them. */
 sgc_status sgc_zero_loaded(sgc_zero *z);
 
@@ -53,8 +58,8 @@ sgc_status sgc_zero_forward(sgc_zero *z, sgc_graph *g);
 sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro);
 /* Collective, after the last micro-batch: finish the reductions. square_sum: this rank's part of the squared global norm. */
 sgc_status sgc_zero_finish_gradients(sgc_zero *z, sgc_exact *square_sum);
-/* First element of this rank's gradient shards that is not finite: its tensor, or NULL. */
-const sgc_param_spec *sgc_zero_nonfinite(sgc_zero *z);
+/* First element of this rank's gradient shards that is not finite: its tensor, or NULL. Local. */
+sgc_status sgc_zero_nonfinite(sgc_zero *z, const sgc_param_spec **tensor);
 /* Collective: AdamW on the shards; whole parameters are gathered again where the stage holds them. */
 sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_decay);
 /* Collective, instead of sgc_zero_update: forget the gradients of an update that is refused. */

@@ -22,6 +22,7 @@ typedef struct sgc_zero_unit {
     float *partial[SGC_MAX_LEVELS]; /* [n_shard] full_determinism: sums of 2^k micro-batches    */
     sgc_request *gather;   /* of parameters                                                    */
     sgc_request *reduce;   /* of gradients, or the gather of reduced ones at stage 0           */
+    sgc_mirror block_sums; /* squares of the gradient shard, block by block: doubles           */
 } sgc_zero_unit;
 
 struct sgc_zero {
@@ -34,9 +35,7 @@ struct sgc_zero {
     int n_levels;          /* partial sums kept in full_determinism                            */
     sgc_pass training, evaluation;
     char *buffer;          /* gathered parameters, working gradients, arriving parts           */
-    double *block_sums;    /* [blocks of the largest shard]                                    */
     double next_progress_s; /* when messages are to be given a chance to move again              */
-    sgc_exact square_sum;  /* of the gradient shards that are done                              */
     char *parameters, *gradient_memory, *optimizer, *partial_memory; /* owned: what the units' pointers are into */
 };
 

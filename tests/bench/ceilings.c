@@ -21,7 +21,7 @@ typedef struct product {
 static void run_product(void *arg)
 {
     product *p = arg;
-    p->device->ops->matmul(p->device, p->c, false, false, p->a, false, p->b, false, NULL, p->m, p->n, p->k);
+    p->device->ops->matmul(p->device, &(sgc_matmul){.c = p->c, .a = p->a, .b = p->b, .m = p->m, .n = p->n, .k = p->k});
 }
 
 /* A large square, and the first product of GPT-2 124M's feed-forward layer. */

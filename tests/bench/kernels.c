@@ -26,25 +26,27 @@ static void *stat2(bench *b) { return (float *)b->stat + B * H * T; }
 static sgc_dropout drop_of(const bench *b, double p) { return (sgc_dropout){p, sgc_dropout_key(1, 1), 0, b->sample}; }
 
 #define OP(name, call) static void name(void *arg) { bench *b = arg; sgc_device *d = &b->device; b->ops->call; }
+#define MULTIPLY(name, c_, wide_, add_, a_, ta_, b_, tb_, bias_, m_, n_, k_) \
+    OP(name, matmul(d, &(sgc_matmul){.c = c_, .c_is_wide = wide_, .add = add_, .a = a_, .ta = ta_, .b = b_, .tb = tb_, .bias = bias_, .m = m_, .n = n_, .k = k_}))
 OP(embed, embedding_forward(d, b->x, b->token, b->wte, b->w, B, T, C, 0))
 OP(embed_back, embedding_backward(d, b->dwte, b->dw, b->x, b->token, B, T, C))
 OP(norm, layer_norm_forward(d, b->y, b->stat, stat2(b), b->x, b->bias, b->bias, N, C, 1e-5))
 OP(norm_back, layer_norm_backward(d, b->y, true, b->dw, b->dbias, b->x, b->z, b->bias, b->stat, stat2(b), N, C))
-OP(qkv, matmul(d, b->y, false, false, b->x, false, b->w, false, b->bias, N, 3 * C, C))
-OP(qkv_dx, matmul(d, b->y, false, false, b->x, false, b->w, true, NULL, N, C, 3 * C))
-OP(qkv_dw, matmul(d, b->dw, true, true, b->x, true, b->y, false, NULL, C, 3 * C, N))
-OP(proj, matmul(d, b->y, false, false, b->x, false, b->w, false, b->bias, N, C, C))
-OP(proj_dx, matmul(d, b->y, false, false, b->x, false, b->w, true, NULL, N, C, C))
-OP(proj_dw, matmul(d, b->dw, true, true, b->x, true, b->y, false, NULL, C, C, N))
-OP(fc, matmul(d, b->y, false, false, b->x, false, b->w, false, b->bias, N, F, C))
-OP(fc_dx, matmul(d, b->y, false, false, b->x, false, b->w, true, NULL, N, C, F))
-OP(fc_dw, matmul(d, b->dw, true, true, b->x, true, b->y, false, NULL, C, F, N))
-OP(out, matmul(d, b->y, false, false, b->x, false, b->w, false, b->bias, N, C, F))
-OP(out_dx, matmul(d, b->y, false, false, b->x, false, b->w, true, NULL, N, F, C))
-OP(out_dw, matmul(d, b->dw, true, true, b->x, true, b->y, false, NULL, F, C, N))
-OP(head, matmul(d, b->logits, true, false, b->x, false, b->wte, true, NULL, R, V, C))
-OP(head_dx, matmul(d, b->y, false, false, b->dlogits, false, b->wte, false, NULL, R, C, V))
-OP(head_dw, matmul(d, b->dwte, true, true, b->dlogits, true, b->x, false, NULL, V, C, R))
+MULTIPLY(qkv, b->y, false, false, b->x, false, b->w, false, b->bias, N, 3 * C, C)
+MULTIPLY(qkv_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, C, 3 * C)
+MULTIPLY(qkv_dw, b->dw, true, true, b->x, true, b->y, false, NULL, C, 3 * C, N)
+MULTIPLY(proj, b->y, false, false, b->x, false, b->w, false, b->bias, N, C, C)
+MULTIPLY(proj_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, C, C)
+MULTIPLY(proj_dw, b->dw, true, true, b->x, true, b->y, false, NULL, C, C, N)
+MULTIPLY(fc, b->y, false, false, b->x, false, b->w, false, b->bias, N, F, C)
+MULTIPLY(fc_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, C, F)
+MULTIPLY(fc_dw, b->dw, true, true, b->x, true, b->y, false, NULL, C, F, N)
+MULTIPLY(out, b->y, false, false, b->x, false, b->w, false, b->bias, N, C, F)
+MULTIPLY(out_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, F, C)
+MULTIPLY(out_dw, b->dw, true, true, b->x, true, b->y, false, NULL, F, C, N)
+MULTIPLY(head, b->logits, true, false, b->x, false, b->wte, true, NULL, R, V, C)
+MULTIPLY(head_dx, b->y, false, false, b->dlogits, false, b->wte, false, NULL, R, C, V)
+MULTIPLY(head_dw, b->dwte, true, true, b->dlogits, true, b->x, false, NULL, V, C, R)
 OP(bias_back, bias_backward(d, b->dbias, b->x, N, F))
 OP(gelu, activation_forward(d, SGC_ACT_GELU_NEW, b->y, b->x, N * F))
 OP(gelu_back, activation_backward(d, SGC_ACT_GELU_NEW, b->y, b->z, b->x, N * F))
@@ -76,7 +78,7 @@ static void dropout(void *arg)
 static void loss(void *arg)
 {
     bench *b = arg;
-    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, 0, 1);
+    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, V, 0, 1);
 }
 
 static void adamw(void *arg)

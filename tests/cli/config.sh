@@ -30,12 +30,12 @@ training:
     learning_rte = 3e-4;
     seed = 5000000000;
     weight_decay = "0.1";
-    fp16 = true;
+    bf16_full_eval = true;
 };
 EOF
 refuses errors_are_counted_and_shown_once_by_two_ranks 2 '6 errors in the settings' mpirun -n 2 "${train[@]}" bad.cfg --adam_beta1 2 --n_layer 3
 for pattern in 'bad.cfg:3: .*did you mean learning_rate\?' 'bad.cfg:4: .*write 5000000000L' 'bad.cfg:5: .*write it like weight_decay' \
-               'bad.cfg:6: fp16 is not offered in this version' '--adam_beta1 2: out of range' '--n_layer 3: .*did you mean --model.n_layer\?'; do
+               'bad.cfg:6: bf16_full_eval is not offered in this version' '--adam_beta1 2: out of range' '--n_layer 3: .*did you mean --model.n_layer\?'; do
     refuses "all_at_once: $pattern" 2 "$pattern" "${train[@]}" bad.cfg --adam_beta1 2 --n_layer 3
 done
 

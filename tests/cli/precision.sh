@@ -104,6 +104,18 @@ refuses "gradients as bf16 with full_determinism" 2 "full_determinism.*write com
     "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --full_determinism --comm.reduce_dtype bf16
 refuses "bf16 on the reference kernels" 2 "the reference kernels compute in fp32" \
     "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --device.type reference
-refuses "fp16" 2 "fp16 true: not offered in this version; .*--bf16 true" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --fp16 true
+refuses "fp16 without a GPU" 2 "--fp16 true: node .* has no GPU for this job .*write --bf16 true" \
+    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --bf16 false --fp16 true
+refuses "fp16 on CPUs" 2 "--fp16 true: conflicts with --use_cpu true; .*write bf16 true" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --bf16 false --fp16 true --use_cpu
+refuses "fp16 and bf16" 2 "--fp16 true: conflicts with .*bf16.*; write one of them" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --fp16 true
+refuses "TF32 without a GPU" 2 "--tf32 true: node .* has no GPU for this job .*write --tf32 false" \
+    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --tf32 true
+refuses "TF32 on CPUs" 2 "--tf32 true: conflicts with --device.type cpu" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --tf32 true --device.type cpu
+refuses "a GPU that is not there" 1 "--device.type cuda: node .* has no GPU for this job" \
+    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --device.type cuda
+refuses "a GPU and none" 2 "--device.type cuda: conflicts with --no_cuda true" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --device.type cuda --no_cuda
 refuses "bf16_full_eval" 2 "bf16_full_eval true: not offered" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/none" --bf16_full_eval true
 finish

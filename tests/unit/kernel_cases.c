@@ -65,7 +65,21 @@ static void matmul(call *c)
     for (int mode = 0; mode < 16; mode++) {
         bool is_wide = mode & 8, add = mode & 1, ta = mode & 2, tb = mode & 4;
         void *product = is_wide ? out_wide(c, m * n) : out(c, m * n);
-        OPS->matmul(c->device, product, is_wide, add, a, ta, b, tb, mode % 8 == 0 || mode % 8 == 7 || mode % 8 == 3 ? bias : NULL, m, n, k);
+        OPS->matmul(c->device, &(sgc_matmul){.c = product, .c_is_wide = is_wide, .add = add, .a = a, .ta = ta, .b = b, .tb = tb,
+                                             .bias = mode % 8 == 0 || mode % 8 == 7 || mode % 8 == 3 ? bias : NULL, .m = m, .n = n, .k = k});
+    }
+}
+
+/* The same with gaps between rows, which stay as they are. */
+static void matmul_strided(call *c)
+{
+    int64_t m = c->size[0], n = c->size[1], k = c->size[2], longest = m > n ? m > k ? m : k : n > k ? n : k, ld = longest + 5;
+    void *a = in(c, longest * ld), *b = in(c, longest * ld);
+    for (int mode = 0; mode < 16; mode++) {
+        bool is_wide = mode & 8;
+        void *product = is_wide ? out_wide(c, m * ld) : out(c, m * ld);
+        OPS->matmul(c->device, &(sgc_matmul){.c = product, .c_is_wide = is_wide, .add = mode & 1, .a = a, .ta = mode & 2, .b = b, .tb = mode & 4, .m = m,
+                                             .n = n, .k = k, .ldc = ld, .lda = ld, .ldb = ld});
     }
 }
 
@@ -122,15 +136,15 @@ static void dropout(call *c)
     OPS->dropout(c->device, y, x, B, n, &drop);
 }
 
-/* size: N, V, percent smoothed, with gradient; every fifth row is ignored */
+/* size: N, V, percent smoothed, with gradient, gap between rows; every fifth row is ignored */
 static void cross_entropy(call *c)
 {
-    int64_t N = c->size[0], V = c->size[1];
+    int64_t N = c->size[0], V = c->size[1], ld = V + c->size[4];
     double *loss = out_double(c, N);
-    void *logits = in_wide(c, N * V), *dlogits = c->size[3] ? out(c, N * V) : NULL;
+    void *logits = in_wide(c, N * ld), *dlogits = c->size[3] ? out(c, N * ld) : NULL;
     int32_t *target = tokens(N, V);
     for (int64_t n = 3; n < N; n += 5) target[n] = -100;
-    OPS->cross_entropy(c->device, loss, dlogits, logits, target, N, V, (double)c->size[2] / 100, 0.125);
+    OPS->cross_entropy(c->device, loss, dlogits, logits, target, N, V, ld, (double)c->size[2] / 100, 0.125);
     free(target);
 }
 
@@ -175,8 +189,8 @@ const kernel_case kernel_cases[] = {
     {"layer_norm_forward", layer_norm_forward, 1e-6, 1, ROW_SIZES},
     {"layer_norm_backward", layer_norm_backward, 2e-6, 1, ROW_SIZES},
     {"layer_norm_backward_add", layer_norm_backward_add, 2e-6, 1, ROW_SIZES},
-    {"matmul", matmul, 4e-6, 1, 11, {{1, 1, 1}, {1, 3, 17}, {17, 1, 3}, {3, 17, 1}, {63, 64, 65}, {100, 65, 63}, {1, 300, 64}, {257, 100, 31}, {300, 513, 40},
-     {64, 64, 4099}, {100, 3, 2500}}},
+    {"matmul", matmul, 4e-6, 1, 14, {{1, 1, 1}, {1, 3, 17}, {17, 1, 3}, {3, 17, 1}, {63, 64, 65}, {100, 65, 63}, {1, 300, 64}, {257, 100, 31}, {300, 513, 40},
+     {64, 64, 4099}, {100, 3, 2500}, {17000, 3, 5}, {5, 17000, 3}, {3, 5, 20001}}},
     {"bias_backward", bias_backward, 1e-6, 0, ROW_SIZES},
     {"attention", attention, 3e-6, 2, 14, {{1, 1, 1, 1, 0}, {2, 3, 4, 2, 0}, {1, 17, 3, 1, 30}, {2, 63, 34, 2, 0}, {1, 64, 64, 1, 10}, {1, 65, 65, 1, 10},
      {2, 100, 192, 3, 0}, {2, 101, 192, 3, 25}, {1, 130, 48, 3, 50}, {1, 256, 128, 2, 10}, {8, 20, 8, 4, 10}, {1, 300, 20, 1, 0}, {1, 200, 260, 2, 0},
@@ -186,7 +200,9 @@ const kernel_case kernel_cases[] = {
     {"activation", activation, 1e-6, 1, 8, {{1}, {3}, {17}, {63}, {64}, {65}, {100}, {40001}}},
     {"add", add, 1e-7, 2, 6, {{1}, {3}, {17}, {64}, {65}, {40001}}},
     {"dropout", dropout, 1e-7, 1, 8, {{1, 1, 10}, {2, 3, 50}, {3, 4104, 10}, {3, 17, 10}, {1, 65, 90}, {8, 100, 10}, {2, 20001, 10}, {2, 100, 0}}},
-    {"cross_entropy", cross_entropy, 1e-6, 1, 11, {{1, 1, 0, 1}, {4, 2, 0, 1}, {5, 50257, 10, 1}, {3, 3, 10, 1}, {7, 17, 0, 1}, {9, 63, 10, 1}, {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
+    {"matmul_strided", matmul_strided, 4e-6, 1, 4, {{1, 3, 17}, {63, 64, 65}, {257, 100, 31}, {20, 17, 300}}},
+    {"cross_entropy", cross_entropy, 1e-6, 1, 12, {{1, 1, 0, 1}, {4, 2, 0, 1}, {5, 50257, 10, 1}, {3, 2001, 0, 1, 47}, {3, 3, 10, 1, 2}, {7, 17, 0, 1}, {9, 63, 10, 1},
+     {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
      {11, 5003, 10, 1}}},
     {"adamw", adamw, 1e-6, 1, 7, {{1, 1}, {3, 2}, {17, 1}, {64, 100}, {65, 7}, {512, 1}, {40001, 3}}},
     {"narrow", narrow, 1e-7, 0, 5, {{1}, {17}, {64}, {65}, {40001}}},

@@ -240,10 +240,10 @@ START_TEST(a_nan_is_never_lost)
             d.ops->attention_forward(&d, o, lse, qkv, 1, 70, 8, 1, &(sgc_dropout){0});
             ck_assert_double_nan(element(&c.arrays[3], at * 8));
             logits[at] = NAN;
-            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 0, 1);
+            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 70, 0, 1);
             ck_assert_double_nan(loss);
             logits[at] = INFINITY;
-            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 0, 1);
+            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 70, 0, 1);
             ck_assert_msg(!isfinite(loss), "%g", loss);
             free_call(&c);
         }
@@ -391,7 +391,7 @@ START_TEST(ignored_rows_have_no_loss_and_no_gradient)
             memcpy(dlogits, logits, 2 * 50 * sizeof(*logits));
             logits = dlogits;
         }
-        d.ops->cross_entropy(&d, loss, dlogits, logits, (int32_t[]){-100, 3}, 2, 50, 0.1, 1);
+        d.ops->cross_entropy(&d, loss, dlogits, logits, (int32_t[]){-100, 3}, 2, 50, 50, 0.1, 1);
         ck_assert(loss[0] == 0 && loss[1] > 0);
         for (int i = 0; i < 50; i++) ck_assert(element(&c.arrays[1], i) == 0);
         for (int i = 50; i < 100; i++) sum += element(&c.arrays[1], i);
@@ -416,7 +416,7 @@ START_TEST(every_device_fills_every_slot_and_null_needs_no_memory)
     }
     sgc_device d;
     open_device(&d, "null", false);
-    d.ops->matmul(&d, NULL, false, false, NULL, false, NULL, false, NULL, 100, 100, 100);
+    d.ops->matmul(&d, &(sgc_matmul){.m = 100, .n = 100, .k = 100});
     d.ops->attention_forward(&d, NULL, NULL, NULL, 4, 64, 64, 4, NULL);
     sgc_device_close(&d);
 }

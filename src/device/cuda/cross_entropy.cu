@@ -55,16 +55,16 @@ static __device__ __forceinline__ void put_gradient(Value *out, const float (&x)
  */
 template <typename Value>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    cross_entropy(double *loss, Value *dlogits, const float *logits, const int32_t *target_of, const int64_t V, const double smoothing, const double scale,
-                  const bool vectors, const int64_t n_kept)
+    cross_entropy(double *loss, Value *dlogits, const float *logits, const int32_t *target_of, const int64_t V, const int64_t ld, const double smoothing,
+                  const double scale, const bool vectors, const int64_t n_kept)
 {
     SGC_DYNAMIC_SHARED(float, kept); /* the first n_kept accesses */
     const int64_t n = blockIdx.x, target = target_of[n];
     const int thread = (int)threadIdx.x, n_threads = (int)blockDim.x;
-    const int64_t until_aligned = (4 - n * V % 4) % 4, n_before = vectors && until_aligned < V ? until_aligned : V, n_packs = (V - n_before) / 4;
+    const int64_t until_aligned = (4 - n * ld % 4) % 4, n_before = vectors && until_aligned < V ? until_aligned : V, n_packs = (V - n_before) / 4;
     const int64_t n_single = V - 4 * n_packs;
-    logits += n * V;
-    if (dlogits) dlogits += n * V;
+    logits += n * ld;
+    if (dlogits) dlogits += n * ld;
     const float *packs = logits + n_before;
 
     if (target == -100) {
@@ -121,8 +121,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 }
 
 template <typename Value>
-static void run(sgc_device *d, double *loss, void *dlogits_, const void *logits_, const int32_t *target, int64_t N, int64_t V, double smoothing,
-                double scale)
+static void run(sgc_device *d, double *loss, void *dlogits_, const void *logits_, const int32_t *target, int64_t N, int64_t V, int64_t ld,
+                double smoothing, double scale)
 {
     Value *dlogits = (Value *)dlogits_;
     const float *logits = (const float *)logits_;
@@ -134,12 +134,12 @@ static void run(sgc_device *d, double *loss, void *dlogits_, const void *logits_
                                    "cudaDeviceGetAttribute")) return;
     const int64_t n_fitting = shared_bytes > STATIC_SHARED ? (shared_bytes - STATIC_SHARED) / 16 : 0, n_kept = n_fitting < n_packs ? n_fitting : n_packs;
     const size_t kept_bytes = n_kept > 0 ? (size_t)n_kept * 16 : 16;
-    SGC_LAUNCH(d, cross_entropy<Value>, (unsigned)N, n_threads, kept_bytes, loss, dlogits, logits, target, V, smoothing, scale, vectors, n_kept);
+    SGC_LAUNCH(d, cross_entropy<Value>, (unsigned)N, n_threads, kept_bytes, loss, dlogits, logits, target, V, ld, smoothing, scale, vectors, n_kept);
 }
 
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                            double smoothing, double scale)
+                            int64_t ld, double smoothing, double scale)
 {
     if (N == 0) return;
-    SGC_WITH_VALUE(d, run<Value>(d, loss, dlogits, logits, target, N, V, smoothing, scale));
+    SGC_WITH_VALUE(d, run<Value>(d, loss, dlogits, logits, target, N, V, ld, smoothing, scale));
 }

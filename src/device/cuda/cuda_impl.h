@@ -15,6 +15,9 @@ extern "C" {
 
 typedef struct sgc_cuda {
     int ordinal;              /* among the visible devices */
+    char name[128];           /* "NVIDIA H100 80GB HBM3"   */
+    int capability;           /* 90: compute capability 9.0 */
+    int n_sms;                /* multiprocessors            */
     cudaStream_t stream;
     struct sgc_cuda_matmul *matmul; /* owned: products by shape, their workspace */
     void *scratch;            /* owned: grows to what the largest shape needs */
@@ -28,6 +31,8 @@ static inline sgc_cuda *sgc_cuda_of(const sgc_device *d) { return (sgc_cuda *)d-
 
 /* Keeps the first failure; false if rc is one. what: the call or the kernel. */
 bool sgc_cuda_check(sgc_device *d, cudaError_t rc, const char *what);
+/* The same of libraries with errors of their own. */
+void sgc_cuda_fail(sgc_device *d, const char *what, const char *why);
 /* SGC_EDEVICE if anything failed; the message names node, device, call and the error. */
 sgc_status sgc_cuda_status(sgc_device *d);
 
@@ -37,12 +42,16 @@ void *sgc_cuda_scratch(sgc_device *d, size_t bytes);
 
 extern const sgc_device_memory sgc_cuda_memory;
 
+/* architectures.cu: for which compute capabilities the kernels were compiled, in rising order as 800, 900; 0 at the end. */
+extern const int sgc_cuda_architectures[];
+
 /* matmul.c */
 sgc_status sgc_cuda_matmul_open(sgc_device *d);
 void sgc_cuda_matmul_close(sgc_device *d);
-void sgc_cuda_matmul(sgc_device *d, void *c, bool c_is_wide, bool add, const void *a, bool ta, const void *b, bool tb, const void *bias, int64_t m,
-                     int64_t n, int64_t k);
+void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *p);
 
+/* widen.cu: 16-bit values as floats */
+void sgc_cuda_widen(sgc_device *d, float *wide, const void *values, int64_t n);
 /* elementwise.cu */
 void sgc_cuda_activation_forward(sgc_device *d, int kind, void *y, const void *x, int64_t n);
 void sgc_cuda_activation_backward(sgc_device *d, int kind, void *dx, const void *dy, const void *x, int64_t n);
@@ -66,7 +75,7 @@ void sgc_cuda_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw
 void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                            double smoothing, double scale);
+                            int64_t ld, double smoothing, double scale);
 /* attention.cu: chooses among attention_mma.cu (tensor cores; D 64 and 128, 16-bit values) and attention_plain.cu (any D, any type) */
 void sgc_cuda_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
 void sgc_cuda_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,

@@ -72,17 +72,17 @@ static void layer_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dw_
     }
 }
 
-static void matmul(sgc_device *d, void *c_, bool c_is_wide, bool add, const void *a_, bool ta, const void *b_, bool tb, const void *bias_, int64_t m,
-                   int64_t n, int64_t k)
+static void matmul(sgc_device *d, const sgc_matmul *p)
 {
-    (void)d, (void)c_is_wide;
-    REAL *c = c_;
-    const REAL *a = a_, *b = b_, *bias = bias_;
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) {
+    (void)d;
+    REAL *c = p->c;
+    const REAL *a = p->a, *b = p->b, *bias = p->bias;
+    const int64_t ldc = p->ldc ? p->ldc : p->n, lda = p->lda ? p->lda : p->ta ? p->m : p->k, ldb = p->ldb ? p->ldb : p->tb ? p->k : p->n;
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++) {
             double sum = bias ? bias[j] : 0;
-            for (int64_t l = 0; l < k; l++) sum += (double)(ta ? a[l * m + i] : a[i * k + l]) * (tb ? b[j * k + l] : b[l * n + j]);
-            c[i * n + j] = (REAL)(add ? c[i * n + j] + sum : sum);
+            for (int64_t l = 0; l < p->k; l++) sum += (double)(p->ta ? a[l * lda + i] : a[i * lda + l]) * (p->tb ? b[j * ldb + l] : b[l * ldb + j]);
+            c[i * ldc + j] = (REAL)(p->add ? c[i * ldc + j] + sum : sum);
         }
 }
 
@@ -271,12 +271,12 @@ static void dropout(sgc_device *d, void *y_, const void *x_, int64_t B, int64_t 
 }
 
 static void cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                          double smoothing, double scale)
+                          int64_t ld, double smoothing, double scale)
 {
     (void)d;
     for (int64_t n = 0; n < N; n++) {
-        const REAL *row = (const REAL *)logits + n * V;
-        REAL *gradient = dlogits ? (REAL *)dlogits + n * V : NULL;
+        const REAL *row = (const REAL *)logits + n * ld;
+        REAL *gradient = dlogits ? (REAL *)dlogits + n * ld : NULL;
         loss[n] = 0;
         if (target[n] == -100) {
             for (int64_t v = 0; v < V && gradient; v++) gradient[v] = 0;
@@ -343,6 +343,7 @@ const sgc_device_ops OPS = {
     .name = OPS_NAME,
     .value = sizeof(REAL) == 4 ? SGC_F32 : SGC_F64,
     .wide = sizeof(REAL) == 4 ? SGC_F32 : SGC_F64,
+    .chunk_bytes = (size_t)64 << 20, .row_multiple = 1,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,

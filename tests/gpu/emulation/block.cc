@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "async_copies.h"
 #include "fibre.h"
 
 uint3 threadIdx, blockIdx;
@@ -189,6 +190,7 @@ static void run_block()
         permutation[i] = i;
     }
     n_done = n_at_barrier = count = 0;
+    drop_copies();
     while (n_done < n_threads) {
         if (!turn(permutation)) defect_of_waiting();
         if (n_at_barrier == n_threads) open_barrier();
@@ -237,6 +239,8 @@ void run_grid(const grid &g, const kernel_call &call)
 
 int lane() { return running % N_LANES; }
 
+int thread_number() { return running; }
+
 void barrier(const char *what, place where)
 {
     n_at_barrier++;
@@ -278,7 +282,7 @@ exchange *meet(const char *what, unsigned mask, const void *value, size_t bytes,
         warps[w].open[warps[w].n_open++] = e;
     }
     e->arrived |= bit;
-    memcpy(e->values[lane()], value, bytes);
+    if (bytes) memcpy(e->values[lane()], value, bytes);
     if (e->arrived != mask) {
         wait_as(IN_EXCHANGE, what, where);
         return e;

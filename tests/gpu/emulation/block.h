@@ -50,6 +50,7 @@ exchange *meet(const char *what, unsigned mask, const void *value, size_t bytes,
 void leave(exchange *e);
 
 int lane();
+int thread_number(); /* in the block */
 void barrier(const char *what, place where);
 /* The sum of n over all threads of the block. */
 int barrier_count(const char *what, int n, place where);

@@ -8,6 +8,16 @@
  *
  * Environment:
  *     EMULATED_ORDER=N         draws the order of threads and blocks; 0: as they are numbered. 1 if not set.
+ *     EMULATED_LAZY=N          when work is done, see stream.cc: 0, at once (the default); 1: as late as may be; more: at random
+ *     EMULATED_GUARD=0         lets the host touch memory of the device (which else ends it by SIGSEGV)
+ *     EMULATED_GPUS=N          how many GPUs there are; 1 if not set. CUDA_VISIBLE_DEVICES chooses among them.
+ *     EMULATED_MEMORY=BYTES    of a GPU; every process has all of it
+ *     EMULATED_CAPABILITY=8.0  compute capability; 9.0 if not set
+ *     EMULATED_COMPUTE_MODE=N  as cudaComputeMode
+ *     EMULATED_BUSY=1          another process holds the GPU
+ *     EMULATED_NO_DRIVER=1     there is no driver; EMULATED_DRIVER=11000: it is of that version
+ *     EMULATED_WITHOUT=NAMES   libraries that cannot be opened: cublasLt, nccl
+ *     EMULATED_FAIL_LAUNCH=K   the K-th kernel fails, and everything after it; with EMULATED_FAIL_WITH=214 by that error, else 700
  */
 #ifndef EMULATION_H
 #define EMULATION_H
@@ -20,6 +30,8 @@ enum { EMULATED_DEFECT_STATUS = 86 };
 
 /* Another order of threads from the next launch on. */
 void emulated_set_order(unsigned order);
+/* Rows of ldmatrix that shared a bank with another of the same matrix, since the last call. */
+long emulated_bank_conflicts(void);
 /* Ends the process: "emulated GPU: kernel k, block (x, y, z), thread (x, y, z), file:line: ..." */
 void emulated_defect(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

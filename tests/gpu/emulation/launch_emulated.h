@@ -9,6 +9,8 @@
 
 namespace emulated {
 
+/* Is the launch within what a GPU has? */
+bool fits(const grid &g);
 /* Queues a kernel on a stream; the call is deleted when it has run. */
 cudaError_t queue_kernel(cudaStream_t stream, const grid &g, kernel_call *call);
 
