@@ -61,6 +61,7 @@ sgc_status sgc_config_text(const sgc_config *c, bool with_origins, sgc_str *out)
 int sgc_config_n_rows(void);
 const char *sgc_config_row_name(int row);                        /* "training.learning_rate"; NULL: no such row      */
 sgc_status sgc_config_row_value(const sgc_config *c, int row, sgc_str *out);
+sgc_status sgc_config_row_json(const sgc_config *c, int row, sgc_str *out); /* "linear", 5000000000, null for none */
 bool sgc_config_is_on_command_line(const sgc_config *c, const char *name);
 const char *sgc_config_origin(const sgc_config *c, const char *name);
 /* Override a value with one that the program derived, e.g. gradient_accumulation_steps at another world size. value: as on the

@@ -39,7 +39,7 @@ static sgc_status choose_local(evaluation_job *j)
     if (!how) return sgc_err(SGC_ECONFIG, "eval needs the weights to evaluate: --resume_from_checkpoint PATH, or latest");
     if (strcmp(how, "latest") == 0 || strcmp(how, "true") == 0 || strcmp(how, "auto") == 0) {
         if (!dir) return sgc_err(SGC_ECONFIG, "output_dir is not set, so there is no latest checkpoint: name one with --resume_from_checkpoint PATH");
-        SGC_TRY(sgc_ckpt_latest(dir, INT64_MAX, j->config->checkpoint.resume_strict, j->path));
+        SGC_TRY(sgc_ckpt_latest(dir, INT64_MAX, j->config->checkpoint.resume_strict, false, j->path));
         j->is_latest = true;
         if (!j->path[0]) st = sgc_err(SGC_ECKPT, "there is no complete checkpoint in %s", dir);
     } else if ((size_t)snprintf(j->path, sizeof(j->path), "%s", how) >= sizeof(j->path)) {
@@ -111,7 +111,7 @@ static sgc_status load_weights(evaluation_job *j)
     bool again = true;
     while ((st = sgc_ckpt_load(j->ckpt, j->engine, j->model, true, j->world->all)) != SGC_OK) {
         if (!j->is_latest) goto done;
-        st = sgc_latest_retreat(j->world, j->config, st, j->step, j->path, &again);
+        st = sgc_latest_retreat(j->world, j->config, st, j->step, false, j->path, &again);
         if (!again) goto done;
         sgc_ckpt_close(j->ckpt);
         SGC_TRY(open_checkpoint(j));

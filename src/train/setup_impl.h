@@ -15,10 +15,12 @@ sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d);
 
 /**
  * When loading the latest checkpoint has failed with st: may the next older one take its place? Collective, st is agreed on.
+ * @param with_states  as of sgc_ckpt_latest.
  * @param path   [in,out] of the damaged checkpoint; of the next older one. The damaged one is named in the log.
  * @param again  [out] there is one; else st and its message stand.
  */
-sgc_status sgc_latest_retreat(sgc_world *w, const sgc_config *c, sgc_status st, int64_t step, char path[SGC_PATH_MAX], bool *again);
+sgc_status sgc_latest_retreat(sgc_world *w, const sgc_config *c, sgc_status st, int64_t step, bool with_states, char path[SGC_PATH_MAX],
+                              bool *again);
 
 /* A failure while peers may be in a collective: say rank, node and where, and end the job. */
 void sgc_abort_job(sgc_world *w, const char *where) __attribute__((noreturn));

@@ -55,8 +55,8 @@ static __device__ __forceinline__ void put_gradient(Value *out, const float (&x)
  */
 template <typename Value>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    cross_entropy(double *loss, Value *dlogits, const float *logits, const int32_t *target_of, const int64_t V, const int64_t ld, const double smoothing, const double scale,
-                  const bool vectors, const int64_t n_kept)
+    cross_entropy(double *loss, Value *dlogits, const float *logits, const int32_t *target_of, const int64_t V, const int64_t ld, const double smoothing,
+                  const double scale, const bool vectors, const int64_t n_kept)
 {
     SGC_DYNAMIC_SHARED(float, kept); /* the first n_kept accesses */
     const int64_t n = blockIdx.x, target = target_of[n];
