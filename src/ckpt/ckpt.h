@@ -58,6 +58,9 @@ sgc_status sgc_files_make(sgc_ckpt_files **f, const sgc_world *w, int64_t writer
 int sgc_files_count(const sgc_ckpt_files *f);
 void sgc_files_free(sgc_ckpt_files *f);
 
+/* Collective. Makes the directory. SGC_ECONFIG: several nodes see the same. */
+sgc_status sgc_ckpt_check_apart(const sgc_world *w, const char *directory);
+
 /* What nodes with directories of their own hold of each other's shards; the first three as checkpoint.redundancy. */
 typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_XOR, SGC_SPREAD_ALL } sgc_spread_kind;
 

@@ -137,6 +137,12 @@ for how in xor partner; do
     check "... from the newest" has "files-$how" 'resuming .*checkpoint-12 at update 12'
     check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/files-$how/checkpoint-20"
 done
+for option in "--checkpoint.local_dir $work/common" "--save_on_each_node"; do
+    # shellcheck disable=SC2086  # a list of words
+    refuses "a directory that nodes share: ${option%% *}" 2 "$work/common is the same directory on several nodes" \
+        mpirun -n 4 "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/common" $option
+done
+check "... and nothing is left there" is "$(ls -A "$work/common")" ""
 refuses "redundancy needs a directory" 2 "redundancy.*conflicts with.*local_dir" "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.redundancy xor
 
 # an output_dir on each node

@@ -156,8 +156,9 @@ START_TEST(what_commands_left_is_listed_and_stays_at_a_start)
     fixture f;
     set_up(&f);
     save(&f, 1, run_a);
-    shell(&f, "mkdir -p .weights.tmp-0123456789abcdef/shards .hidden.tmp-0 .tmp-0123456789abcdef && ln -s checkpoint-1 .best.tmp-0123456789abcdef && "
-              "touch .file.tmp-0123456789abcdef");
+    shell(&f, "mkdir -p .weights.tmp-0123456789abcdef/shards .hidden.tmp-0 .tmp-0123456789abcdef .other.tmp-0123456789abcdef/precious && "
+              "touch .weights.tmp-0123456789abcdef/config.cfg.tmp .file.tmp-0123456789abcdef && ln -s checkpoint-1 .best.tmp-0123456789abcdef && "
+              "ln -s checkpoint-1 .link.tmp-0123456789abcdef");
     expect(&f, "-1 partial, -1 partial, 1 complete");
     ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1, NULL), SGC_OK);
     expect(&f, "-1 partial, 1 complete");
