@@ -218,7 +218,7 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1])
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1])
 {
     sgc_ckpt_entry *entries = NULL;
     int n = 0;
@@ -228,7 +228,7 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SG
     bool is_told = run_id[0];
     for (int i = 0; st == SGC_OK && i < n; i++) {
         const sgc_ckpt_entry *e = &entries[i];
-        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || (is_told && strcmp(e->info.run_id, run_id) != 0)) continue;
+        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || e->step >= before_step || (is_told && strcmp(e->info.run_id, run_id) != 0)) continue;
         *step = e->step;
         memcpy(run_id, e->info.run_id, SGC_ID_CHARS + 1);
     }

@@ -34,7 +34,7 @@ check "a run without node-local checkpoints" train straight 6
 local_options=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 4)
 interrupted() {
     local name=$1; shift
-    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/$name/checkpoint-14"
+    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/newest-$name" && mv "$work/$name/checkpoint-14" "$work/newest-$name"
 }
 for how in partner xor; do
     for lost in 0 1 2; do
@@ -86,6 +86,14 @@ cp -r "$work/straight/checkpoint-20" "$work/run"
 check "a newer checkpoint of another run in output_dir" goes_on xor
 check "... does not stand for what the nodes have" has run 'resuming .*checkpoint-12 at update 12'
 check "... and is not passed off as this one's" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+
+restored xor
+cp -r "$work/newest-whole-xor" "$work/run/checkpoint-14"
+marr "$work/run/checkpoint-14/shards/shard-00001-of-00006.h5"
+check "the newest shared one turns out to be damaged" goes_on xor
+check "... by name" has run 'checkpoint-14 is passed over: .*shard-00001-of-00006.h5 is damaged'
+check "... what nodes have is newer than the next shared one" has run 'resuming .*checkpoint-12 at update 12'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
 
 # what tools say of a node's part
 restored xor

@@ -192,14 +192,15 @@ START_TEST(a_directory_belongs_to_the_run_of_its_report_or_of_its_newest)
     char run[SGC_ID_CHARS + 1];
     int64_t step;
     set_up(&f);
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == -1 && !run[0]);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && !run[0]);
     save(&f, 10, run_a);
     save(&f, 20, run_b);
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == 20 && strcmp(run, run_b) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 20 && strcmp(run, run_b) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, 20, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
     shell(&f, "printf '{\"run_id\": \"aaaaaaaaaaaaaaaa\"}' >run.json");
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
     shell(&f, "rm -r checkpoint-10");
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == -1 && strcmp(run, run_a) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && strcmp(run, run_a) == 0);
     tear_down(&f);
 }
 END_TEST
