@@ -55,6 +55,27 @@ void sgc_time_iso(char out[32])
 
 uint64_t sgc_hash64(const void *data, size_t bytes) { return XXH3_64bits(data, bytes); }
 
+struct sgc_hasher { XXH3_state_t *state; /* owned */ };
+
+sgc_hasher *sgc_hasher_new(void)
+{
+    sgc_hasher *h = malloc(sizeof(*h));
+    if (h && (h->state = XXH3_createState()) && XXH3_64bits_reset(h->state) == XXH_OK) return h;
+    sgc_hasher_free(h);
+    sgc_err(SGC_ENOMEM, "no memory for a hash");
+    return NULL;
+}
+
+void sgc_hasher_add(sgc_hasher *h, const void *data, size_t bytes) { XXH3_64bits_update(h->state, data, bytes); }
+
+uint64_t sgc_hasher_value(const sgc_hasher *h) { return XXH3_64bits_digest(h->state); }
+
+void sgc_hasher_free(sgc_hasher *h)
+{
+    if (h) XXH3_freeState(h->state);
+    free(h);
+}
+
 static char node_name[256];
 
 static void find_node_name(void)

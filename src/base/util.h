@@ -16,6 +16,12 @@ double sgc_time_since_start_s(void);         /* seconds since the process was st
 void sgc_time_iso(char out[32]);             /* now, UTC, "2026-01-31T12:00:00Z"                     */
 
 uint64_t sgc_hash64(const void *data, size_t bytes); /* XXH3, 64 bits                                */
+/* The same of bytes that come piece by piece. NULL: SGC_ENOMEM is recorded. */
+typedef struct sgc_hasher sgc_hasher;
+sgc_hasher *sgc_hasher_new(void);
+void sgc_hasher_add(sgc_hasher *h, const void *data, size_t bytes);
+uint64_t sgc_hasher_value(const sgc_hasher *h);
+void sgc_hasher_free(sgc_hasher *h);         /* NULL is allowed                                     */
 
 /* "a/b"; SGC_EARG if it does not fit. */
 sgc_status sgc_path_join(char out[SGC_PATH_MAX], const char *dir, const char *name);

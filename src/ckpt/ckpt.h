@@ -66,6 +66,9 @@ sgc_status sgc_files_make(sgc_ckpt_files **f, const sgc_world *w, int64_t writer
 int sgc_files_count(const sgc_ckpt_files *f);
 void sgc_files_free(sgc_ckpt_files *f);
 
+/* Collective. Makes the directory. SGC_ECONFIG: several nodes see the same. */
+sgc_status sgc_ckpt_check_apart(const sgc_world *w, const char *directory);
+
 /* What nodes with directories of their own hold of each other's shards; the first three as checkpoint.redundancy. */
 typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_XOR, SGC_SPREAD_ALL } sgc_spread_kind;
 
@@ -130,28 +133,31 @@ sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64
 /* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. */
 sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, sgc_group *group);
 
-typedef enum sgc_ckpt_status { SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_PARTIAL, SGC_CKPT_OLD } sgc_ckpt_status;
+typedef enum sgc_ckpt_status { SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_PARTIAL, SGC_CKPT_OLD, SGC_CKPT_PART /* of a node */ } sgc_ckpt_status;
 typedef struct sgc_ckpt_entry {
     char name[SGC_NAME_MAX];  /* "checkpoint-500"                                                 */
-    int64_t step, bytes;
+    int64_t step, bytes;      /* step -1: PARTIAL, of another name, which convert or rm left       */
     sgc_ckpt_status status;   /* COMPLETE: manifest and metadata fit, all files are there          */
-    sgc_ckpt_info info;       /* of a complete one                                                */
-    char problem[256];        /* of a damaged one                                                 */
+    bool weights_only;
+    sgc_ckpt_info info;       /* of a complete one, and of a node's part                          */
+    char problem[256];        /* of a damaged one; of a node's part which it is                   */
 } sgc_ckpt_entry;
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
-/* Step and run of the newest complete checkpoint of the run that output_dir belongs to; unchanged if there is none. */
-sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
+/* The run that output_dir belongs to (by run.json, else by its newest checkpoint; "": to none) and the step of its newest checkpoint before
+ * before_step (-1: none). Local. */
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
 
 /**
  * The newest checkpoint of a directory that is of its own run (the one of its run.json), older than before_step, and complete as far as
  * metadata and sizes tell. Local.
  * @param before_step  INT64_MAX: any.
  * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
+ * @param with_states  to be resumed: one of weights only is named in the log and passed over.
  * @param path         [out] "" if there is none.
  */
-sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX]);
+sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX]);
 /* Which stay: the newest and the one named best always, those at multiples of keep_every beside the limit. */
 typedef struct sgc_retention {
     int64_t limit;            /* -1: all                                                          */
@@ -170,15 +176,19 @@ sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
 sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
 /* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
 sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
-/* Delete all but the newest n_kept checkpoints of a node's local_dir, and those that were set aside. Local. */
-sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept);
+/* Delete all but the newest n_kept checkpoints of the run in a node's local_dir, and those of it that were set aside. Local. */
+sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n_kept);
 /**
- * Publish in output_dir the newest checkpoint that nodes hold in their local_dir and that can be made whole, if it is newer than newest_step.
- * Collective. run_id: only of that run, "": of any.
+ * Publish in output_dir the newest checkpoint of a run that nodes hold in their local_dir and that can be made whole, if it is newer than
+ * newest_step and older than before_step. Collective.
  */
-sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step);
-/* Rename checkpoints of output_dir beyond `after_step` (-1: all) to NAME.old-ID; sweeps leftovers of broken saves. Local: rank 0. */
-sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step);
+sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step, int64_t before_step);
+/**
+ * Rename checkpoints of a directory beyond after_step (-1: all) to NAME.old-ID, and sweep leftovers of broken saves; those of commands
+ * are named. Local.
+ * @param run_id  only those of this run, the others are named and stay; NULL: of all.
+ */
+sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */
 
 /* OUTPUT_DIR/run.lock: one job at a time. Local: rank 0. SGC_ECONFIG names job id, host and pid of the holder; a stale lock is logged

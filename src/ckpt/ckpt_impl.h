@@ -43,5 +43,7 @@ struct sgc_ckpt {
 
 /* Open without a group: what rank 0 does in sgc_ckpt_open. Local. */
 sgc_status sgc_ckpt_open_local(sgc_ckpt **c, const char *path);
+/* The same of what one node holds of a checkpoint: shards may be elsewhere. */
+sgc_status sgc_ckpt_open_part(sgc_ckpt **c, const char *path);
 
 #endif

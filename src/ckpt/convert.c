@@ -2,6 +2,7 @@
  * Another checkpoint out of one: other shards, weights only, another element type. Shard files are made block by block: of the
  * bytes that HDF5 wants, and of tensors that are read from the source as they are needed.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "ckpt/inspect.h"
 #include "ckpt/shard_impl.h"
@@ -246,10 +248,25 @@ done:
     return st;
 }
 
+/* Of earlier conversions to this name that were killed, or of one that is under way: only whoever started it knows. */
+static void name_leftovers(const conversion *c)
+{
+    const char *name = strrchr(c->temporary, '/') + 1;
+    size_t n = strlen(name) - SGC_ID_CHARS; /* ".NAME.tmp-" */
+    DIR *directory = opendir(c->parent);
+    if (!directory) return; /* it is yet to be made */
+    for (struct dirent *e; (e = readdir(directory));)
+        if (strncmp(e->d_name, name, n) == 0)
+            sgc_log_warning("%s/%s is left of a command that did not end, unless one is at work there: stagecoach ckpt prune %s removes it", c->parent,
+                            e->d_name, c->parent);
+    closedir(directory);
+}
+
 static sgc_status make_directories_local(const conversion *c)
 {
     sgc_status st = SGC_OK;
     char shards[SGC_PATH_MAX];
+    name_leftovers(c);
     SGC_TRY(sgc_path_join(shards, c->temporary, "shards"));
     SGC_TRY(sgc_make_dirs(shards));
 done:

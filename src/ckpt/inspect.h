@@ -29,6 +29,7 @@ typedef struct sgc_ckpt_report {
     int n_damages;
     sgc_ckpt_damage *damages; /* owned, in order of file and block                                */
     int64_t n_files, n_blocks, n_bytes;
+    int n_nodes, node;        /* what node `node` of so many holds of a checkpoint; 0: the checkpoint is whole in itself */
     double seconds;
 } sgc_ckpt_report;
 /**

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "ckpt/ckpt_impl.h"
+#include "ckpt/spread_impl.h"
 
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1])
 {
@@ -22,23 +22,52 @@ void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1])
     snprintf(id, SGC_ID_CHARS + 1, "%016" PRIx64, random);
 }
 
-/* "checkpoint-N", "checkpoint-N.old-ID" or ".checkpoint-N.tmp-ID": its step; false for any other name. */
+static bool is_id(const char *text) { return strlen(text) == SGC_ID_CHARS && strspn(text, "0123456789abcdef") == SGC_ID_CHARS; }
+
+/* ".NAME.tmp-ID", as convert, rm and a change of the link to the best name what they have under way. */
+static bool has_leftover_name(const char *name)
+{
+    const char *end = strstr(name, ".tmp-");
+    return name[0] == '.' && end && end > name + 1 && is_id(end + strlen(".tmp-"));
+}
+
+/* Other programs may have such names too: is it a link to the best, or a directory with nothing but what a checkpoint has? */
+static bool is_leftover(const char *name, const char *path, const struct stat *status)
+{
+    static const char *const ours[] = {".", "..", "shards", "checkpoint.h5", "config.cfg", SGC_MANIFEST_NAME, SGC_NODES_NAME};
+    enum { N_OURS = sizeof(ours) / sizeof(ours[0]) };
+    DIR *directory;
+    bool is_ours = true;
+    if (S_ISLNK(status->st_mode)) return strncmp(name, ".best.tmp-", strlen(".best.tmp-")) == 0;
+    if (!(directory = opendir(path))) return false;
+    for (struct dirent *e; is_ours && (e = readdir(directory));) {
+        int k = 0;
+        size_t n = strlen(e->d_name);
+        if (n > 4 && strcmp(e->d_name + n - 4, ".tmp") == 0) n -= 4; /* of a file that was being written */
+        while (k < N_OURS && (strncmp(e->d_name, ours[k], n) != 0 || ours[k][n])) k++;
+        is_ours = k < N_OURS;
+    }
+    closedir(directory);
+    return is_ours;
+}
+
+/* "checkpoint-N", "checkpoint-N.old-ID", ".checkpoint-N.tmp-ID" or ".NAME.tmp-ID" with step -1; false for any other name. */
 static bool parse_name(const char *name, int64_t *step, sgc_ckpt_status *status)
 {
     static const char prefix[] = "checkpoint-";
-    bool hidden = name[0] == '.';
-    name += hidden;
-    if (strncmp(name, prefix, strlen(prefix)) != 0) return false;
-    name += strlen(prefix);
-    size_t n_digits = strspn(name, "0123456789");
-    if (n_digits == 0 || n_digits > 18) return false;
-    *step = strtoll(name, NULL, 10);
-    name += n_digits;
-    if (hidden)
+    const char *number = name + (name[0] == '.') + strlen(prefix);
+    bool is_numbered = strncmp(name + (name[0] == '.'), prefix, strlen(prefix)) == 0;
+    size_t n_digits = is_numbered ? strspn(number, "0123456789") : 0;
+    bool fits = n_digits > 0 && n_digits <= 18;
+    if (name[0] == '.') {
+        fits = fits && strncmp(number + n_digits, ".tmp-", 5) == 0;
         *status = SGC_CKPT_PARTIAL;
-    else
-        *status = *name ? SGC_CKPT_OLD : SGC_CKPT_COMPLETE;
-    return hidden ? strncmp(name, ".tmp-", 5) == 0 : !*name || strncmp(name, ".old-", 5) == 0;
+        *step = fits ? strtoll(number, NULL, 10) : -1;
+        return fits || has_leftover_name(name);
+    }
+    *status = fits && number[n_digits] ? SGC_CKPT_OLD : SGC_CKPT_COMPLETE;
+    *step = fits ? strtoll(number, NULL, 10) : -1;
+    return fits && (!number[n_digits] || strncmp(number + n_digits, ".old-", 5) == 0);
 }
 
 int64_t sgc_tree_bytes(const char *path)
@@ -57,14 +86,28 @@ int64_t sgc_tree_bytes(const char *path)
     return n_bytes;
 }
 
+/* What a node holds of a checkpoint is not damaged for lack of the rest. */
+static bool is_part(sgc_ckpt_entry *e, const char *path)
+{
+    sgc_nodes nodes;
+    bool is = sgc_nodes_read(&nodes, path) == SGC_OK && nodes.n_nodes > 1;
+    if (is) snprintf(e->problem, sizeof(e->problem), "node %d's of %d, redundancy %s", nodes.node, nodes.n_nodes, nodes.redundancy);
+    sgc_err_clear();
+    sgc_nodes_free(&nodes);
+    return is;
+}
+
 static void inspect(sgc_ckpt_entry *e, const char *path)
 {
     sgc_ckpt *c = NULL;
     e->bytes = sgc_tree_bytes(path);
     if (e->status == SGC_CKPT_PARTIAL) return;
-    if (sgc_ckpt_open_local(&c, path) == SGC_OK) {
+    bool part = is_part(e, path);
+    if ((part ? sgc_ckpt_open_part(&c, path) : sgc_ckpt_open_local(&c, path)) == SGC_OK) {
         e->info = *sgc_ckpt_get_info(c);
-        if (e->status == SGC_CKPT_COMPLETE && e->info.step != e->step) {
+        e->weights_only = sgc_ckpt_is_weights_only(c);
+        if (e->status == SGC_CKPT_COMPLETE && part) e->status = SGC_CKPT_PART;
+        if (e->status != SGC_CKPT_OLD && e->info.step != e->step) {
             e->status = SGC_CKPT_DAMAGED;
             snprintf(e->problem, sizeof(e->problem), "it holds step %" PRId64, e->info.step);
         }
@@ -98,9 +141,11 @@ sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *
         struct stat status;
         if (!parse_name(d->d_name, &e.step, &e.status)) continue;
         SGC_TRY(sgc_path_join(path, output_dir, d->d_name));
-        if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) continue;
+        /* a link to a checkpoint is one; what is left of a change of the link to the best is not */
+        if ((e.status == SGC_CKPT_PARTIAL ? lstat : stat)(path, &status) != 0) continue;
+        if (e.step < 0 ? !is_leftover(d->d_name, path, &status) : !S_ISDIR(status.st_mode)) continue;
         snprintf(e.name, sizeof(e.name), "%s", d->d_name);
-        inspect(&e, path);
+        if (S_ISDIR(status.st_mode)) inspect(&e, path);
         sgc_ckpt_entry *more = realloc(list, (size_t)(n_list + 1) * sizeof(*list));
         if (!more) {
             st = sgc_err(SGC_ENOMEM, "no memory to list %s", output_dir);
@@ -142,7 +187,7 @@ static bool is_foreign(const sgc_ckpt_entry *entries, int n, const sgc_ckpt_entr
     return has_own && strcmp(e->info.run_id, own) != 0;
 }
 
-sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, char path[SGC_PATH_MAX])
+sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
@@ -157,6 +202,8 @@ sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool str
         if (e->step >= before_step) continue;
         if (e->status == SGC_CKPT_COMPLETE && is_foreign(entries, n, e, own))
             sgc_log_warning("%s is passed over: it is of another run, %s; this directory's is %s", e->name, e->info.run_id, own);
+        else if (e->status == SGC_CKPT_COMPLETE && with_states && e->weights_only)
+            sgc_log_warning("%s is passed over: it holds weights only, without the states of the optimizer; --model.init_from starts a new run from it", e->name);
         else if (e->status == SGC_CKPT_COMPLETE)
             SGC_TRY(sgc_path_join(path, output_dir, e->name));
         if (e->status != SGC_CKPT_DAMAGED) continue;
@@ -171,17 +218,19 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1])
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1])
 {
     sgc_ckpt_entry *entries = NULL;
-    char own[SGC_ID_CHARS + 1];
     int n = 0;
     sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
-    own_run(output_dir, own);
+    *step = -1;
+    own_run(output_dir, run_id);
+    bool is_told = run_id[0];
     for (int i = 0; st == SGC_OK && i < n; i++) {
-        if (entries[i].status != SGC_CKPT_COMPLETE || is_foreign(entries, n, &entries[i], own)) continue;
-        *step = entries[i].step;
-        memcpy(run_id, entries[i].info.run_id, SGC_ID_CHARS + 1);
+        const sgc_ckpt_entry *e = &entries[i];
+        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || e->step >= before_step || (is_told && strcmp(e->info.run_id, run_id) != 0)) continue;
+        *step = e->step;
+        memcpy(run_id, e->info.run_id, SGC_ID_CHARS + 1);
     }
     free(entries);
     return st;
@@ -208,10 +257,10 @@ void sgc_retention_choose(const sgc_retention *rules, const char *run_id, const 
     int newest = -1;
     for (int i = 0; i < n; i++) {
         const sgc_ckpt_entry *e = &entries[i];
-        surplus[i] = rules->limit >= 0 && e->status == SGC_CKPT_COMPLETE && strcmp(e->info.run_id, run_id) == 0 &&
-                     !(rules->keep_every > 0 && e->step % rules->keep_every == 0);
+        bool is_own = e->status == SGC_CKPT_COMPLETE && strcmp(e->info.run_id, run_id) == 0 && !e->weights_only; /* those somebody made */
+        surplus[i] = rules->limit >= 0 && is_own && !(rules->keep_every > 0 && e->step % rules->keep_every == 0);
         n_counted += surplus[i];
-        if (e->status == SGC_CKPT_COMPLETE && strcmp(e->info.run_id, run_id) == 0) newest = i;
+        if (is_own) newest = i;
     }
     for (int i = 0; i < n; i++) {
         if (!surplus[i]) continue;
@@ -243,14 +292,17 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_prune_local(const char *local_dir, int n_kept)
+/* What cannot be read belongs to whoever cleans up. */
+static bool is_of(const sgc_ckpt_entry *e, const char *run_id) { return !e->info.run_id[0] || strcmp(e->info.run_id, run_id) == 0; }
+
+sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n_kept)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
     int n, n_there = 0;
     SGC_TRY(sgc_ckpt_list(local_dir, &entries, &n));
-    for (int i = n - 1; i >= 0; i--) { /* shards of other nodes are not there, so they count as damaged */
-        if (entries[i].status == SGC_CKPT_PARTIAL) continue;
+    for (int i = n - 1; i >= 0; i--) {
+        if (entries[i].status == SGC_CKPT_PARTIAL || !is_of(&entries[i], run_id)) continue;
         if (entries[i].status == SGC_CKPT_OLD || ++n_there > n_kept) SGC_TRY(sgc_ckpt_delete(local_dir, entries[i].name));
     }
 done:
@@ -258,11 +310,24 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step)
+/* What was left half done: removed if a save or a change of the link to the best did it, as whoever is here has the lock. */
+static sgc_status sweep(const sgc_ckpt_entry *e, const char *path)
+{
+    char target[8];
+    if (e->step < 0 && readlink(path, target, sizeof(target)) < 0) {
+        sgc_log_warning("%s is left of a ckpt command that did not end, unless one is at work there: stagecoach ckpt prune removes it", path);
+        return SGC_OK;
+    }
+    sgc_status st = sgc_remove_tree(path);
+    if (st == SGC_OK) sgc_log_info("%s removed: %s that did not finish", path, e->step < 0 ? "a change" : "a save");
+    return st;
+}
+
+sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
-    int n;
+    int n, n_others = 0;
     char id[SGC_ID_CHARS + 1], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
     if (!sgc_path_exists(output_dir)) return SGC_OK;
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
@@ -270,11 +335,13 @@ sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step)
     for (int i = 0; i < n; i++) {
         const sgc_ckpt_entry *e = &entries[i];
         SGC_TRY(sgc_path_join(from, output_dir, e->name));
-        if (e->status == SGC_CKPT_PARTIAL) {
-            SGC_TRY(sgc_remove_tree(from));
-            sgc_log_info("%s removed: a save that did not finish", from);
+        if (e->status == SGC_CKPT_PARTIAL) SGC_TRY(sweep(e, from));
+        if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD) continue;
+        if (run_id && !is_of(e, run_id)) {
+            if (!n_others++) sgc_log_warning("%s is of another run, %s, and stays: remove it when that run is over", from, e->info.run_id);
+            continue;
         }
-        if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD || e->step <= after_step) continue;
+        if (e->step <= after_step) continue;
         if (snprintf(to, sizeof(to), "%s.old-%s", from, id) >= (int)sizeof(to)) {
             st = sgc_err(SGC_EIO, "the path %.60s... is too long", from);
             goto done;

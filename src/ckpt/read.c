@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "ckpt/ckpt_impl.h"
+#include "ckpt/spread_impl.h"
 
 static sgc_status file_path(const sgc_ckpt *c, int file, char path[SGC_PATH_MAX])
 {
@@ -75,7 +75,7 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
+sgc_status sgc_ckpt_open_part(sgc_ckpt **out, const char *path)
 {
     sgc_status st = SGC_OK;
     char *index = NULL, name[SGC_PATH_MAX];
@@ -92,12 +92,34 @@ sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
         st = sgc_err(SGC_ECKPT, "%s and the manifest beside it are of different checkpoints", name);
         goto done;
     }
+done:
+    free(index);
+    if (st != SGC_OK) {
+        sgc_ckpt_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+sgc_status sgc_ckpt_open_local(sgc_ckpt **out, const char *path)
+{
+    sgc_status st = SGC_OK;
+    char name[SGC_PATH_MAX];
+    sgc_nodes nodes;
+    SGC_TRY(sgc_ckpt_open_part(out, path));
+    sgc_ckpt *c = *out;
+    if (sgc_nodes_read(&nodes, path) == SGC_OK && nodes.n_nodes > 1)
+        st = sgc_err(SGC_ECKPT, "%s is only what node %d of %d holds of a checkpoint; train --resume_from_checkpoint latest puts the parts together",
+                     path, nodes.node, nodes.n_nodes);
+    else
+        sgc_err_clear(); /* most have no such text */
+    sgc_nodes_free(&nodes);
+    if (st != SGC_OK) goto done;
     for (int file = SGC_FILE_SHARDS; file < c->manifest.n_files; file++) {
         SGC_TRY(file_path(c, file, name));
         SGC_TRY(check_size(name, c->manifest.files[file].n_bytes));
     }
 done:
-    free(index);
     if (st != SGC_OK) {
         sgc_ckpt_close(*out);
         *out = NULL;

@@ -10,11 +10,15 @@
 #include "base/mem.h"
 #include "ckpt/spread_impl.h"
 
-enum { PIECE_BYTES = 4 << 20 };
-
 void sgc_parity_path(char path[64], int file) { snprintf(path, 64, "shards/parity-%05d", file); }
 
 int64_t sgc_parity_bytes(int64_t n_file_bytes, int n_nodes) { return (n_file_bytes + n_nodes - 2) / (n_nodes - 1); }
+
+void sgc_parity_put_end(const sgc_hasher *h, unsigned char end[SGC_PARITY_END_BYTES])
+{
+    uint64_t hash = sgc_hasher_value(h);
+    for (int i = 0; i < SGC_PARITY_END_BYTES; i++) end[i] = (unsigned char)(hash >> 8 * i);
+}
 
 int sgc_parity_chunk(int node, int at, int n_nodes) { return (at - node - 1 + n_nodes) % n_nodes; }
 
@@ -69,8 +73,8 @@ static sgc_status spread_to_all(const sgc_spread_job *j, int fd, char *buffer)
         SGC_TRY(sgc_bcast_bytes(w->all, &n_bytes, sizeof(n_bytes), owner));
         sgc_manifest_path(name, SGC_FILE_SHARDS + file, j->files->n_files);
         if (receives) open_sink(&to, j->directory, name, n_bytes);
-        for (int64_t offset = 0; offset < n_bytes; offset += PIECE_BYTES) {
-            int64_t n = n_bytes - offset < PIECE_BYTES ? n_bytes - offset : PIECE_BYTES;
+        for (int64_t offset = 0; offset < n_bytes; offset += j->piece_bytes) {
+            int64_t n = n_bytes - offset < j->piece_bytes ? n_bytes - offset : j->piece_bytes;
             if (w->rank == owner && st == SGC_OK) st = get(fd, j->path, buffer, n, offset, n_bytes);
             sgc_status sent = sgc_bcast_bytes(w->all, buffer, n, owner);
             if (sent != SGC_OK) {
@@ -98,11 +102,11 @@ static sgc_status spread_to_partner(const sgc_spread_job *j, int fd, char *buffe
     sink to;
     sgc_manifest_path(name, SGC_FILE_SHARDS + j->file_of_node[before], j->files->n_files);
     open_sink(&to, j->directory, name, j->n_file_bytes);
-    for (int64_t offset = 0; offset < j->n_file_bytes; offset += PIECE_BYTES) {
-        int64_t n = j->n_file_bytes - offset < PIECE_BYTES ? j->n_file_bytes - offset : PIECE_BYTES;
+    for (int64_t offset = 0; offset < j->n_file_bytes; offset += j->piece_bytes) {
+        int64_t n = j->n_file_bytes - offset < j->piece_bytes ? j->n_file_bytes - offset : j->piece_bytes;
         if (st == SGC_OK) st = get(fd, j->path, buffer, n, offset, j->n_file_bytes);
-        SGC_TRY(sgc_exchange_bytes(w->across, buffer, next, buffer + PIECE_BYTES, before, n));
-        put(&to, buffer + PIECE_BYTES, n, offset);
+        SGC_TRY(sgc_exchange_bytes(w->across, buffer, next, buffer + j->piece_bytes, before, n));
+        put(&to, buffer + j->piece_bytes, n, offset);
     }
     sgc_status written = close_sink(&to);
     if (st == SGC_OK) st = written;
@@ -122,20 +126,29 @@ static sgc_status spread_parity(const sgc_spread_job *j, int fd, char *buffer)
     int64_t n_chunk = sgc_parity_bytes(j->n_file_bytes, n_nodes);
     char name[64];
     sink to;
+    unsigned char end[SGC_PARITY_END_BYTES];
+    sgc_hasher *hasher = sgc_hasher_new();
     sgc_parity_path(name, j->file_of_node[me]);
-    open_sink(&to, j->directory, name, n_chunk);
+    open_sink(&to, j->directory, name, n_chunk + SGC_PARITY_END_BYTES);
+    if (!hasher && to.st == SGC_OK) to.st = SGC_ENOMEM;
     for (int k = 0; k < n_nodes; k++)
-        for (int64_t offset = 0; offset < n_chunk; offset += PIECE_BYTES) {
-            int64_t n = n_chunk - offset < PIECE_BYTES ? n_chunk - offset : PIECE_BYTES;
+        for (int64_t offset = 0; offset < n_chunk; offset += j->piece_bytes) {
+            int64_t n = n_chunk - offset < j->piece_bytes ? n_chunk - offset : j->piece_bytes;
             int64_t first = sgc_parity_chunk(me, k, n_nodes) * n_chunk + offset;
             if (k == me) memset(buffer, 0, (size_t)n);
             else if (st == SGC_OK) st = get(fd, j->path, buffer, n, first, j->n_file_bytes);
             SGC_TRY(sgc_xor_bytes(w->across, buffer, n, k));
             if (k == me) put(&to, buffer, n, offset);
+            if (k == me && hasher) sgc_hasher_add(hasher, buffer, (size_t)n);
         }
+    if (hasher) {
+        sgc_parity_put_end(hasher, end);
+        put(&to, end, SGC_PARITY_END_BYTES, n_chunk);
+    }
     sgc_status written = close_sink(&to);
     if (st == SGC_OK) st = written;
 done:
+    sgc_hasher_free(hasher);
     return st;
 }
 
@@ -146,7 +159,7 @@ sgc_status sgc_spread(const sgc_spread_job *j)
     bool leads = sgc_files_leader(j->files, j->files->file_of[w->rank]) == w->rank;
     int fd = -1;
     if (j->how == SGC_SPREAD_NONE || w->n_nodes == 1) return SGC_OK;
-    char *buffer = sgc_mem_alloc(SGC_MEM_CHECKPOINT, 2 * (size_t)PIECE_BYTES);
+    char *buffer = sgc_mem_alloc(SGC_MEM_CHECKPOINT, 2 * (size_t)j->piece_bytes);
     if (!buffer) st = SGC_ENOMEM;
     if (buffer && leads && (fd = open(j->path, O_RDONLY | O_CLOEXEC)) < 0) st = sgc_err_errno(SGC_EIO, "cannot read back %s", j->path);
     SGC_AGREE(w->all);

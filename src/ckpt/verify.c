@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "ckpt/ckpt_impl.h"
 #include "ckpt/inspect.h"
+#include "ckpt/recover_impl.h"
 
 /* Damaged blocks of a file that follow each other. first -1: the file as a whole. */
 typedef struct span { int64_t file, first, last, error; } span; /* error: errno, 0: the hash does not fit */
@@ -35,6 +35,15 @@ static sgc_status path_of(const sgc_manifest *m, const char *directory, int file
     char name[64];
     sgc_manifest_path(name, file, m->n_shard_files);
     return sgc_path_join(path, directory, name);
+}
+
+/* Of a node's part: a shard file that other nodes hold. */
+static bool is_elsewhere(const sgc_manifest *m, const char *directory, int file, bool is_part)
+{
+    char path[SGC_PATH_MAX];
+    bool is = is_part && file >= SGC_FILE_SHARDS && path_of(m, directory, file, path) == SGC_OK && !sgc_path_exists(path);
+    sgc_err_clear();
+    return is;
 }
 
 /* Blocks [first, end) of a file, if it is there in its size. */
@@ -69,7 +78,7 @@ done:
 }
 
 /* This rank's part of all blocks; rank 0 also looks at files without blocks. */
-static sgc_status check_share(const sgc_manifest *m, const char *directory, const sgc_group *group, int64_t n_blocks, spans *bad)
+static sgc_status check_share(const sgc_manifest *m, const char *directory, bool is_part, const sgc_group *group, int64_t n_blocks, spans *bad)
 {
     sgc_status st = SGC_OK;
     int64_t rank = sgc_group_rank(group), size = sgc_group_size(group), before = 0;
@@ -78,6 +87,7 @@ static sgc_status check_share(const sgc_manifest *m, const char *directory, cons
     char *block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)m->block_size);
     if (!block) return SGC_ENOMEM;
     for (int file = 0; file < m->n_files; file++) {
+        if (is_elsewhere(m, directory, file, is_part)) continue;
         int64_t n = m->files[file].n_blocks;
         int64_t first = begin > before ? begin - before : 0, last = end - before < n ? end - before : n;
         if (first < last || rank == 0) SGC_TRY(check_file(m, directory, file, first, last, block, bad));
@@ -185,8 +195,27 @@ static sgc_status add_message(sgc_ckpt_report *r, const char *file)
     return add_damage(r, &d);
 }
 
+static sgc_status check_parities(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, int n_nodes)
+{
+    sgc_status st = SGC_OK;
+    char name[64];
+    for (int k = 0; k < m->n_shard_files; k++) {
+        int64_t n_bytes = sgc_parity_bytes(m->files[SGC_FILE_SHARDS + k].n_bytes, n_nodes);
+        sgc_parity_path(name, k);
+        if (sgc_part_file_bytes(path, name) < 0) continue;
+        r->n_files++;
+        r->n_bytes += n_bytes + SGC_PARITY_END_BYTES;
+        if (sgc_parity_fits(path, k, n_bytes)) continue;
+        sgc_err_clear();
+        sgc_err(SGC_ECKPT, "does not fit its hash");
+        SGC_TRY(add_message(r, name));
+    }
+done:
+    return st;
+}
+
 /* Rank 0: from spans to damages. With bytes that all fit, what they say must fit too. */
-static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, span *all, int64_t n_all)
+static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, int n_nodes, span *all, int64_t n_all)
 {
     sgc_status st = SGC_OK;
     spans joined = {0};
@@ -200,8 +229,9 @@ static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_m
         SGC_TRY(describe(m, path, model, &joined.list[i], &d));
         SGC_TRY(add_damage(r, &d));
     }
+    if (n_nodes > 1) SGC_TRY(check_parities(r, path, m, n_nodes));
     if (joined.n) goto done;
-    if (sgc_ckpt_open_local(&c, path) != SGC_OK)
+    if ((n_nodes > 1 ? sgc_ckpt_open_part(&c, path) : sgc_ckpt_open_local(&c, path)) != SGC_OK)
         SGC_TRY(add_message(r, "checkpoint.h5"));
     else if (sgc_ckpt_model(path, &config, &model) != SGC_OK)
         SGC_TRY(add_message(r, "config.cfg"));
@@ -244,6 +274,14 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
     bool is_root = sgc_group_rank(group) == 0;
     double start_s = sgc_time_s();
     *r = (sgc_ckpt_report){0};
+    sgc_nodes nodes;
+    sgc_status part = sgc_nodes_read(&nodes, path);
+    sgc_err_clear();
+    if (part == SGC_OK && nodes.n_nodes > 1) {
+        r->n_nodes = nodes.n_nodes;
+        r->node = nodes.node;
+    }
+    sgc_nodes_free(&nodes);
     st = share_manifest(&m, path, group, &text, &n_manifest_bytes);
     if (st == SGC_ECKPT || st == SGC_EDATA) { /* agreed on */
         st = SGC_OK;
@@ -255,19 +293,21 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
     }
     if (st != SGC_OK) goto done;
     for (int file = 0; file < m.n_files; file++) {
+        if (is_elsewhere(&m, path, file, r->n_nodes > 1)) continue;
+        r->n_files++;
         r->n_blocks += m.files[file].n_blocks;
         r->n_bytes += m.files[file].n_bytes;
     }
-    r->n_files = m.n_files + 1;
+    r->n_files++; /* the manifest */
     r->n_bytes += n_manifest_bytes;
     if (!(n_bytes_of = calloc((size_t)sgc_group_size(group), sizeof(*n_bytes_of))))
         st = sgc_err(SGC_ENOMEM, "no memory for the list of damages");
     else
-        st = check_share(&m, path, group, r->n_blocks, &bad);
+        st = check_share(&m, path, r->n_nodes > 1, group, r->n_blocks, &bad);
     SGC_AGREE(group);
     SGC_TRY(sgc_gather_bytes(group, bad.list, bad.n * (int64_t)sizeof(span), &all, n_bytes_of, 0));
     for (int rank = 0; is_root && rank < sgc_group_size(group); rank++) n_bytes += n_bytes_of[rank];
-    if (is_root) st = report_local(r, path, &m, (span *)(void *)all, n_bytes / (int64_t)sizeof(span));
+    if (is_root) st = report_local(r, path, &m, r->n_nodes, (span *)(void *)all, n_bytes / (int64_t)sizeof(span));
     SGC_AGREE(group);
     r->n_bad = r->n_damages;
     SGC_TRY(sgc_bcast_bytes(group, &r->n_bad, sizeof(r->n_bad), 0));

@@ -91,7 +91,7 @@ static sgc_status sum_bytes(sgc_save *s)
     most = (double)s->n_bytes;
     SGC_TRY(sgc_max_double(s->group, &most, 1));
     if (s->spread == SGC_SPREAD_PARTNER) s->n_bytes += (int64_t)most;
-    if (s->spread == SGC_SPREAD_XOR && s->nodes->n_nodes > 1) s->n_bytes += sgc_parity_bytes((int64_t)most, s->nodes->n_nodes);
+    if (s->spread == SGC_SPREAD_XOR && s->nodes->n_nodes > 1) s->n_bytes += sgc_parity_bytes((int64_t)most, s->nodes->n_nodes) + SGC_PARITY_END_BYTES * (int64_t)s->nodes->node_size;
 done:
     return st;
 }
@@ -137,17 +137,9 @@ static sgc_status write_file(const sgc_save *s, const char *name, const char *by
 /* What a node must know to take part in a recovery: docs/file-formats.md. */
 static sgc_status write_nodes_file(const sgc_save *s)
 {
-    static const char *const names[] = {"none", "partner", "xor"};
     sgc_str text = {0};
-    int n_nodes = s->nodes->n_nodes;
     if (s->spread == SGC_SPREAD_ALL) return SGC_OK; /* a checkpoint like any other */
-    sgc_str_printf(&text, "stagecoach node-local checkpoint\nredundancy %s\nnodes %d\nnode %d\n", names[s->spread], n_nodes, s->nodes->node_index);
-    for (int set = 0; s->sets && set < s->world_size / n_nodes; set++) {
-        if (!s->sets[set * n_nodes]) continue;
-        sgc_str_printf(&text, "set");
-        for (int k = 0; k < n_nodes; k++) sgc_str_printf(&text, " %d", (int)s->sets[set * n_nodes + k] - 1);
-        sgc_str_printf(&text, "\n");
-    }
+    sgc_nodes_put(&text, s->spread, s->nodes, s->sets);
     sgc_status st = write_file(s, SGC_NODES_NAME, text.text, text.n);
     sgc_str_free(&text);
     return st;
@@ -188,7 +180,7 @@ static sgc_status spread(sgc_save *s)
         for (int k = 0; k < n_nodes; k++) file_of_node[k] = (int)s->sets[s->nodes->node_rank * n_nodes + k] - 1;
     }
     SGC_TRY(sgc_spread(&(sgc_spread_job){.how = s->spread, .world = s->nodes, .files = s->files, .directory = s->temporary, .path = s->shard,
-                                         .n_file_bytes = s->layout.n_bytes, .file_of_node = file_of_node}));
+                                         .n_file_bytes = s->layout.n_bytes, .piece_bytes = s->block_size, .file_of_node = file_of_node}));
 done:
     free(file_of_node);
     return st;

@@ -34,7 +34,8 @@ static const struct command {
      "  complete  manifest and metadata fit each other, every shard is there in its size\n"
      "  best      the same, and RUN/best points to it\n"
      "  damaged   something is missing or changed; it is said what\n"
-     "  partial   a save that did not finish; removed when the run goes on\n"
+     "  partial   a save or a command that did not finish; the run removes its saves when it goes on, prune removes all\n"
+     "  part      what one node holds of a node-local checkpoint\n"
      "  old       set aside by overwrite_output_dir or by resuming from an earlier step; not counted, not deleted\n"
      "Bytes of tensors are not read: see verify.\n",
      sgc_cli_ckpt_ls, 1, 1, JSON, false},
@@ -61,8 +62,9 @@ static const struct command {
      "  --yes                     delete\n"
      "  --force                   also the best or the last one\n",
      sgc_cli_ckpt_rm, 1, 1, JSON | YES | FORCE, false},
-    {"prune", "RUN", "delete what the rules of retention do not keep, and saves that did not finish\n"
-     "Without --yes it is only said what would be deleted. The best and the newest are always kept, those set aside (.old) too.\n\n"
+    {"prune", "RUN", "delete what the rules of retention do not keep, and what did not finish\n"
+     "Without --yes it is only said what would be deleted. The best and the newest are always kept, those set aside (.old) too. If there is\n"
+     "no limit, only what did not finish goes: of saves, and of convert and rm, if none of them is at work.\n\n"
      "  --yes                     delete\n"
      "  --save_total_limit N      how many stay (default: as in the newest checkpoint's settings)\n"
      "  --keep_every N            those whose step is a multiple of N stay beside them; 0: none (default: as in those settings)\n",

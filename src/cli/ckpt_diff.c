@@ -130,37 +130,27 @@ done:
     return st;
 }
 
-/* Names and both values of what differs, as [[name, a, b], ...]. */
-static void pair(json_t *list, const char *name, const char *a, const char *b)
+/* Names and both values of what differs, as [[name, a, b], ...]. Takes over both. */
+static void pair(json_t *list, const char *name, json_t *a, json_t *b)
 {
-    if (strcmp(a, b) != 0) json_array_append_new(list, json_pack("[sss]", name, a, b));
+    if (json_equal(a, b)) {
+        json_decref(a);
+        json_decref(b);
+    } else {
+        json_array_append_new(list, json_pack("[soo]", name, a, b));
+    }
 }
 
-static sgc_status compare_settings(const sgc_ckpt_view v[2], json_t *list)
+static void compare_settings(const sgc_ckpt_view v[2], json_t *list)
 {
-    sgc_status st = SGC_OK;
-    sgc_str a = {0}, b = {0};
-    for (int row = 0; row < sgc_config_n_rows(); row++) {
-        sgc_str_free(&a);
-        sgc_str_free(&b);
-        SGC_TRY(sgc_config_row_value(&v[0].config, row, &a));
-        SGC_TRY(sgc_config_row_value(&v[1].config, row, &b));
-        pair(list, sgc_config_row_name(row), a.text, b.text);
-    }
-done:
-    sgc_str_free(&a);
-    sgc_str_free(&b);
-    return st;
+    for (int row = 0; row < sgc_config_n_rows(); row++)
+        pair(list, sgc_config_row_name(row), sgc_cli_setting(&v[0].config, row), sgc_cli_setting(&v[1].config, row));
 }
 
 static void compare_state(const sgc_ckpt_view v[2], json_t *list)
 {
-    for (const sgc_ckpt_field *f = sgc_ckpt_state_fields; f->name; f++) {
-        char a[128], b[128];
-        sgc_cli_field_text(f, sgc_ckpt_get_state(v[0].ckpt), a);
-        sgc_cli_field_text(f, sgc_ckpt_get_state(v[1].ckpt), b);
-        pair(list, f->name, a, b);
-    }
+    for (const sgc_ckpt_field *f = sgc_ckpt_state_fields; f->name; f++)
+        pair(list, f->name, sgc_cli_field(f, sgc_ckpt_get_state(v[0].ckpt)), sgc_cli_field(f, sgc_ckpt_get_state(v[1].ckpt)));
 }
 
 static sgc_status print_json(const differences *d, json_t *settings, json_t *state)
@@ -186,6 +176,13 @@ static sgc_status print_json(const differences *d, json_t *settings, json_t *sta
     return sgc_cli_print_json(o);
 }
 
+static void add_value(sgc_table *t, const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+    sgc_table_add(t, "%s", text ? text : "");
+    free(text);
+}
+
 static void print_pairs(const char *title, const json_t *list)
 {
     sgc_table table = {.n_columns = 3};
@@ -194,8 +191,8 @@ static void print_pairs(const char *title, const json_t *list)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *p = json_array_get(list, i);
         sgc_table_add(&table, "  %s", json_string_value(json_array_get(p, 0)));
-        sgc_table_add(&table, "%s", json_string_value(json_array_get(p, 1)));
-        sgc_table_add(&table, "%s", json_string_value(json_array_get(p, 2)));
+        add_value(&table, json_array_get(p, 1));
+        add_value(&table, json_array_get(p, 2));
     }
     sgc_table_print(&table, "lll");
     sgc_table_free(&table);
@@ -230,7 +227,7 @@ sgc_status sgc_cli_ckpt_diff(const sgc_ckpt_arguments *a, sgc_group *group, bool
     for (int k = 0; k < 2; k++) SGC_TRY(sgc_ckpt_view_open(&v[k], a->paths[k]));
     SGC_TRY(compare_tensors(v, &d));
     if (!a->tensors_only) {
-        SGC_TRY(compare_settings(v, settings));
+        compare_settings(v, settings);
         compare_state(v, state);
     }
     *differs = d.n > 0 || json_array_size(settings) > 0 || json_array_size(state) > 0;

@@ -30,6 +30,7 @@ sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, boo
 json_t *sgc_cli_number(double x);               /* what is not finite: null, as in metrics.jsonl */
 json_t *sgc_cli_field(const sgc_ckpt_field *f, const void *s); /* a field of the struct at s     */
 void sgc_cli_field_text(const sgc_ckpt_field *f, const void *s, char text[128]);
+json_t *sgc_cli_setting(const sgc_config *c, int row); /* of its own type; none is null */
 sgc_status sgc_cli_print_json(json_t *root);    /* takes over the reference                      */
 
 /* Cells of a table: columns as wide as their widest cell, numbers to the right. */

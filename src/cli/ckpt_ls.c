@@ -13,6 +13,7 @@ static const char *state_of(const sgc_ckpt_entry *e, const char *best)
     case SGC_CKPT_COMPLETE: return strcmp(e->name, best) == 0 ? "best" : "complete";
     case SGC_CKPT_DAMAGED: return "damaged";
     case SGC_CKPT_PARTIAL: return "partial";
+    case SGC_CKPT_PART: return "part";
     case SGC_CKPT_OLD: break;
     }
     return "old";
@@ -33,7 +34,7 @@ static void add_row(sgc_table *t, const sgc_ckpt_entry *e, const char *best)
     const char *state = state_of(e, best);
     bool is_known = i->id[0];
     char size[32];
-    sgc_table_add(t, "%" PRId64, e->step);
+    add_number(t, e->step < 0 ? NAN : (double)e->step);
     sgc_table_add(t, "%s", is_known ? i->date : "-");
     sgc_table_add(t, "%s", sgc_format_bytes((double)e->bytes, size));
     add_number(t, is_known ? i->world_size : NAN);
@@ -41,22 +42,23 @@ static void add_row(sgc_table *t, const sgc_ckpt_entry *e, const char *best)
     sgc_table_add(t, "%s", is_known ? i->dtype : "-");
     add_number(t, is_known ? i->loss : NAN);
     add_number(t, is_known ? i->eval_loss : NAN);
-    if (e->status == SGC_CKPT_DAMAGED)
-        sgc_table_add(t, "damaged: %s", e->problem);
+    if (e->status == SGC_CKPT_DAMAGED || e->status == SGC_CKPT_PART)
+        sgc_table_add(t, "%s: %s", state, e->problem);
     else if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD)
         sgc_table_add(t, "%s: %s", state, e->name);
     else
-        sgc_table_add(t, "%s", state);
+        sgc_table_add(t, "%s%s", state, e->weights_only ? ", weights only" : "");
 }
 
 static json_t *to_json(const sgc_ckpt_entry *e, const char *best)
 {
     json_t *o = json_object();
     json_object_set_new(o, "name", json_string(e->name));
-    json_object_set_new(o, "step", json_integer(e->step));
+    json_object_set_new(o, "step", e->step < 0 ? json_null() : json_integer(e->step));
     json_object_set_new(o, "bytes", json_integer(e->bytes));
     json_object_set_new(o, "state", json_string(state_of(e, best)));
-    if (e->problem[0]) json_object_set_new(o, "problem", json_string(e->problem));
+    if (e->problem[0]) json_object_set_new(o, e->status == SGC_CKPT_PART ? "part" : "problem", json_string(e->problem));
+    if (e->weights_only) json_object_set_new(o, "weights_only", json_true());
     if (!e->info.id[0]) return o; /* nothing is known of it */
     for (const sgc_ckpt_field *f = sgc_ckpt_info_fields; f->name; f++)
         if (strcmp(f->name, "step") != 0) json_object_set_new(o, f->name, sgc_cli_field(f, &e->info));

@@ -36,6 +36,15 @@ void sgc_cli_field_text(const sgc_ckpt_field *f, const void *s, char text[128])
     }
 }
 
+json_t *sgc_cli_setting(const sgc_config *c, int row)
+{
+    sgc_str text = {0};
+    json_t *value = NULL;
+    if (sgc_config_row_json(c, row, &text) == SGC_OK) value = json_loads(text.text, JSON_DECODE_ANY, NULL);
+    sgc_str_free(&text);
+    return value ? value : json_null(); /* a path that is not UTF-8 */
+}
+
 sgc_status sgc_cli_print_json(json_t *root)
 {
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));

@@ -5,10 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "cli/ckpt_impl.h"
 
 /* What is to go, in one directory. */
-typedef struct victims { char directory[SGC_PATH_MAX]; char (*name)[SGC_NAME_MAX]; int64_t *bytes; int n; } victims;
+typedef struct victims { char directory[SGC_PATH_MAX], best[SGC_NAME_MAX]; char (*name)[SGC_NAME_MAX]; int64_t *bytes; int n; } victims;
 
 static sgc_status add(victims *v, const char *name, int64_t bytes)
 {
@@ -35,7 +36,10 @@ static sgc_status delete_all(const victims *v)
     bool has_lock = false;
     SGC_TRY(sgc_lock_take(v->directory));
     has_lock = true;
-    for (int i = 0; i < v->n; i++) SGC_TRY(sgc_ckpt_delete(v->directory, v->name[i]));
+    for (int i = 0; i < v->n; i++) {
+        if (strcmp(v->name[i], v->best) == 0) SGC_TRY(sgc_ckpt_set_best(v->directory, NULL)); /* first: a link leads somewhere */
+        SGC_TRY(sgc_ckpt_delete(v->directory, v->name[i]));
+    }
 done:
     if (has_lock) sgc_lock_release();
     return st;
@@ -78,13 +82,15 @@ static sgc_status split(const char *path, char directory[SGC_PATH_MAX], char nam
     return SGC_OK;
 }
 
+static bool is_resumable(const sgc_ckpt_entry *e) { return e->status == SGC_CKPT_COMPLETE && !e->weights_only; }
+
 /* The last complete one of its run, and the best, go only by force. */
 static sgc_status check_kept(const sgc_ckpt_entry *entries, int n, int k, const char *best)
 {
     const sgc_ckpt_entry *e = &entries[k];
-    bool is_last = e->status == SGC_CKPT_COMPLETE;
+    bool is_last = is_resumable(e);
     for (int i = k + 1; i < n; i++)
-        if (entries[i].status == SGC_CKPT_COMPLETE && strcmp(entries[i].info.run_id, e->info.run_id) == 0) is_last = false;
+        if (is_resumable(&entries[i]) && strcmp(entries[i].info.run_id, e->info.run_id) == 0) is_last = false;
     if (strcmp(e->name, best) == 0) return sgc_err(SGC_ECONFIG, "%s is the best checkpoint of its run; add --force to delete it", e->name);
     if (is_last) return sgc_err(SGC_ECONFIG, "%s is the last whole checkpoint of its run; add --force to delete it", e->name);
     return SGC_OK;
@@ -109,13 +115,13 @@ sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     victims v = {0};
     sgc_ckpt_entry *entries = NULL;
     int n, k = 0;
-    char name[SGC_NAME_MAX], best[SGC_NAME_MAX], manifest[SGC_PATH_MAX];
+    char name[SGC_NAME_MAX], manifest[SGC_PATH_MAX];
     SGC_TRY(split(a->paths[0], v.directory, name));
     SGC_TRY(check_no_link(v.directory, name));
     SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
-    SGC_TRY(sgc_ckpt_best(v.directory, best));
+    SGC_TRY(sgc_ckpt_best(v.directory, v.best));
     while (k < n && strcmp(entries[k].name, name) != 0) k++;
-    if (k < n && !a->force) SGC_TRY(check_kept(entries, n, k, best));
+    if (k < n && !a->force) SGC_TRY(check_kept(entries, n, k, v.best));
     if (k == n) { /* one of another name, made by convert or by moving it */
         SGC_TRY(sgc_path_join(manifest, a->paths[0], "manifest"));
         if (!sgc_path_exists(manifest)) {
@@ -143,7 +149,7 @@ static sgc_status choose_rules(const sgc_ckpt_arguments *a, const char *director
     rules->limit = a->save_total_limit >= 0 ? a->save_total_limit : config.training.has_save_total_limit ? config.training.save_total_limit : -1;
     rules->keep_every = a->keep_every >= 0 ? a->keep_every : config.checkpoint.keep_every;
     if (rules->limit < 0)
-        st = sgc_err(SGC_ECONFIG, "%s was made without save_total_limit, so nothing is too much; give --save_total_limit N", path);
+        sgc_log_info("%s was made without save_total_limit: only what did not finish is too much, unless --save_total_limit N is given", path);
 done:
     sgc_model_free(model);
     sgc_config_free(&config);
@@ -158,28 +164,29 @@ sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, boo
     sgc_ckpt_entry *entries = NULL;
     bool *surplus = NULL;
     int n, newest = -1;
-    char best[SGC_NAME_MAX];
-    sgc_retention rules = {.best = best};
     if (snprintf(v.directory, sizeof(v.directory), "%s", a->paths[0]) >= (int)sizeof(v.directory)) {
         st = sgc_err(SGC_ECONFIG, "the path %.60s... is too long", a->paths[0]);
         goto done;
     }
     SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
-    SGC_TRY(sgc_ckpt_best(v.directory, best));
-    for (int i = 0; i < n; i++)
-        if (entries[i].status == SGC_CKPT_COMPLETE) newest = i;
-    if (newest < 0) {
-        st = sgc_err(SGC_EDATA, "no complete checkpoint in %s; give the output_dir of a run", v.directory);
-        goto done;
-    }
-    SGC_TRY(choose_rules(a, v.directory, &entries[newest], &rules));
-    if (!(surplus = calloc((size_t)n, sizeof(*surplus)))) {
+    SGC_TRY(sgc_ckpt_best(v.directory, v.best));
+    if (!(surplus = calloc((size_t)n + 1, sizeof(*surplus)))) {
         st = sgc_err(SGC_ENOMEM, "no memory to list %s", v.directory);
         goto done;
     }
-    sgc_retention_choose(&rules, entries[newest].info.run_id, entries, n, surplus);
+    for (int i = 0; i < n; i++)
+        if (is_resumable(&entries[i])) newest = i;
+    if (newest >= 0) {
+        sgc_retention rules = {.best = v.best};
+        SGC_TRY(choose_rules(a, v.directory, &entries[newest], &rules));
+        sgc_retention_choose(&rules, entries[newest].info.run_id, entries, n, surplus);
+    }
     for (int i = 0; i < n; i++)
         if (surplus[i] || entries[i].status == SGC_CKPT_PARTIAL) SGC_TRY(add(&v, entries[i].name, entries[i].bytes));
+    if (newest < 0 && v.n == 0) {
+        st = sgc_err(SGC_EDATA, "no complete checkpoint in %s; give the output_dir of a run", v.directory);
+        goto done;
+    }
     SGC_TRY(act(&v, a));
 done:
     free(surplus);

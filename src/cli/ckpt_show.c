@@ -97,11 +97,9 @@ static json_t *tensor_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t)
     return o;
 }
 
-static sgc_status checkpoint_json(const sgc_ckpt_view *v, const char *path, json_t **out)
+static json_t *checkpoint_json(const sgc_ckpt_view *v, const char *path)
 {
-    sgc_status st = SGC_OK;
     json_t *o = json_object(), *settings = json_object(), *tensors = json_array();
-    sgc_str value = {0};
     json_object_set_new(o, "checkpoint", json_string(path));
     json_object_set_new(o, "bytes", json_integer(sgc_ckpt_bytes(v->ckpt)));
     json_object_set_new(o, "weights_only", json_boolean(sgc_ckpt_is_weights_only(v->ckpt)));
@@ -109,24 +107,14 @@ static sgc_status checkpoint_json(const sgc_ckpt_view *v, const char *path, json
     json_object_set_new(o, "state", fields_json(sgc_ckpt_state_fields, sgc_ckpt_get_state(v->ckpt)));
     json_object_set_new(o, "settings", settings);
     json_object_set_new(o, "tensors", tensors);
-    for (int row = 0; row < sgc_config_n_rows(); row++) {
-        sgc_str_free(&value);
-        SGC_TRY(sgc_config_row_value(&v->config, row, &value));
-        json_object_set_new(settings, sgc_config_row_name(row), json_string(value.text));
-    }
+    for (int row = 0; row < sgc_config_n_rows(); row++) json_object_set_new(settings, sgc_config_row_name(row), sgc_cli_setting(&v->config, row));
     for (int slot = 0; slot < SGC_N_SLOTS; slot++)
         for (int u = 0; sgc_ckpt_has_slot(v->ckpt, slot) && u < v->model->n_units; u++)
             for (int k = 0; k < v->model->units[u].n_params; k++) {
                 const sgc_ckpt_tensor t = {.unit = &v->model->units[u], .spec = &v->model->units[u].params[k], .slot = slot};
                 json_array_append_new(tensors, tensor_json(v, &t));
             }
-done:
-    sgc_str_free(&value);
-    if (st == SGC_OK)
-        *out = o;
-    else
-        json_decref(o);
-    return st;
+    return o;
 }
 
 typedef struct summary {
@@ -164,6 +152,7 @@ static sgc_status summarize(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, su
                 }
             }
         }
+    if (s->n_finite == 0) s->min = s->max = NAN;
 done:
     free(chunk);
     return st;
@@ -235,14 +224,12 @@ sgc_status sgc_cli_ckpt_show(const sgc_ckpt_arguments *a, sgc_group *group, bool
     (void)group, (void)differs;
     sgc_status st = SGC_OK;
     sgc_ckpt_view v = {0};
-    json_t *out = NULL;
     char size[32];
     SGC_TRY(sgc_ckpt_view_open(&v, a->paths[0]));
     for (int k = 1; k < a->n_paths; k++) SGC_TRY(show_tensor(&v, a->paths[k], a->json));
     if (a->n_paths > 1) goto done;
     if (a->json) {
-        SGC_TRY(checkpoint_json(&v, a->paths[0], &out));
-        SGC_TRY(sgc_cli_print_json(out));
+        SGC_TRY(sgc_cli_print_json(checkpoint_json(&v, a->paths[0])));
         goto done;
     }
     printf("%s: %s\n", a->paths[0], sgc_format_bytes((double)sgc_ckpt_bytes(v.ckpt), size));

@@ -49,6 +49,7 @@ static json_t *report_json(const char *path, const sgc_ckpt_report *r)
     json_t *o = json_object(), *damages = json_array();
     json_object_set_new(o, "checkpoint", json_string(path));
     json_object_set_new(o, "is_whole", json_boolean(r->n_bad == 0));
+    if (r->n_nodes) json_object_set_new(o, "part_of_node", json_pack("[ii]", r->node, r->n_nodes));
     json_object_set_new(o, "files", json_integer(r->n_files));
     json_object_set_new(o, "blocks", json_integer(r->n_blocks));
     json_object_set_new(o, "bytes", json_integer(r->n_bytes));
@@ -61,8 +62,9 @@ static void print_report(const char *path, const sgc_ckpt_report *r)
 {
     char size[32];
     if (r->n_bad == 0) {
-        printf("%s: whole: %" PRId64 " files, %" PRId64 " blocks, %s in %.2f s\n", path, r->n_files, r->n_blocks,
-               sgc_format_bytes((double)r->n_bytes, size), r->seconds);
+        if (r->n_nodes) printf("%s: whole as what node %d of %d holds:", path, r->node, r->n_nodes);
+        else printf("%s: whole:", path);
+        printf(" %" PRId64 " files, %" PRId64 " blocks, %s in %.2f s\n", r->n_files, r->n_blocks, sgc_format_bytes((double)r->n_bytes, size), r->seconds);
         return;
     }
     printf("%s: damaged\n", path);

@@ -102,8 +102,8 @@ typedef struct sgc_nccl_spec {
     int ranks_per_node;        /* so many consecutive ranks share a node, on all nodes; 0: it is not so regular */
 } sgc_nccl_spec;
 
-/* Local: can libnccl be opened? SGC_ECOMM says what to do. */
-sgc_status sgc_nccl_find(void);
+/* Local: can libnccl be opened? SGC_ECOMM says what to do. version: 22809 for 2.28.9 */
+sgc_status sgc_nccl_find(int *version);
 /**
  * From now on the buffers of this group's collectives are memory of CUDA devices and travel by NCCL, on a stream of their own: a collective
  * starts when the device has done what it was asked for before the call; the wait makes the device wait, not the host. Sums have the bits

@@ -301,10 +301,12 @@ done:
 
 static void close_nccl(sgc_group *g) { sgc_nccl_free(nccl_of(g)); }
 
-sgc_status sgc_nccl_find(void)
+sgc_status sgc_nccl_find(int *version)
 {
     const sgc_nccl_library *library;
-    return sgc_nccl_open(&library);
+    sgc_status st = sgc_nccl_open(&library);
+    *version = library->version;
+    return st;
 }
 
 sgc_status sgc_group_use_nccl(sgc_group *g, const sgc_nccl_spec *spec)

@@ -20,6 +20,7 @@ typedef enum { SGC_INTERVAL_SAVE_STEPS, SGC_INTERVAL_AUTO } sgc_interval;
 typedef enum { SGC_OVERLAP_WAIT, SGC_OVERLAP_SKIP } sgc_overlap;
 typedef enum { SGC_ON_ERROR_CONTINUE, SGC_ON_ERROR_STOP } sgc_on_error;
 typedef enum { SGC_REDUCE_FP32, SGC_REDUCE_BF16 } sgc_reduce_dtype;
+typedef enum { SGC_BACKEND_AUTO, SGC_BACKEND_MPI, SGC_BACKEND_NCCL } sgc_backend;
 typedef enum { SGC_DEVICE_AUTO, SGC_DEVICE_CPU, SGC_DEVICE_CUDA, SGC_DEVICE_REFERENCE } sgc_device_choice;
 typedef enum {
     SGC_SCHEDULE_LINEAR, SGC_SCHEDULE_COSINE, SGC_SCHEDULE_COSINE_WITH_RESTARTS, SGC_SCHEDULE_POLYNOMIAL, SGC_SCHEDULE_CONSTANT,
@@ -60,6 +61,7 @@ sgc_status sgc_config_text(const sgc_config *c, bool with_origins, sgc_str *out)
 int sgc_config_n_rows(void);
 const char *sgc_config_row_name(int row);                        /* "training.learning_rate"; NULL: no such row      */
 sgc_status sgc_config_row_value(const sgc_config *c, int row, sgc_str *out);
+sgc_status sgc_config_row_json(const sgc_config *c, int row, sgc_str *out); /* "linear", 5000000000, null for none */
 bool sgc_config_is_on_command_line(const sgc_config *c, const char *name);
 const char *sgc_config_origin(const sgc_config *c, const char *name);
 /* Override a value with one that the program derived, e.g. gradient_accumulation_steps at another world size. value: as on the

@@ -91,6 +91,7 @@ bool sgc_value_parse(const sgc_option *o, const char *text, sgc_value *v, sgc_st
 bool sgc_value_in_range(const sgc_option *o, sgc_value v);
 void sgc_value_plain(const sgc_option *o, sgc_value v, sgc_str *out);   /* as on the command line: linear    */
 void sgc_value_quoted(const sgc_option *o, sgc_value v, sgc_str *out);  /* as in a file: "linear"            */
+void sgc_value_json(const sgc_option *o, sgc_value v, sgc_str *out);    /* none is null                      */
 void sgc_value_expected(const sgc_option *o, sgc_str *out);             /* "an integer from 0 to 3"          */
 void sgc_value_range(const sgc_option *o, sgc_str *out);                /* "0 .. 3", "" where there is none  */
 

@@ -13,6 +13,13 @@ sgc_status sgc_config_row_value(const sgc_config *c, int row, sgc_str *out)
     return SGC_OK;
 }
 
+sgc_status sgc_config_row_json(const sgc_config *c, int row, sgc_str *out)
+{
+    if (row < 0 || row >= SGC_N_OPTIONS) return sgc_err(SGC_EARG, "there is no row %d of the option table", row);
+    sgc_value_json(&sgc_options[row], sgc_option_get(c, row), out);
+    return SGC_OK;
+}
+
 /* A file name may hold what would end a comment. */
 static void print_comment(const char *origin, sgc_str *out)
 {

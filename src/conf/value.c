@@ -179,19 +179,36 @@ void sgc_value_plain(const sgc_option *o, sgc_value v, sgc_str *out)
     }
 }
 
+/* prefix: of two hexadecimal digits, for what has no letter. */
+static void put_quoted(const char *text, const char *prefix, sgc_str *out)
+{
+    sgc_str_printf(out, "\"");
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        if (*p == '"' || *p == '\\') sgc_str_printf(out, "\\%c", *p);
+        else if (*p == '\n') sgc_str_printf(out, "\\n");
+        else if (*p < 0x20 || *p == 0x7f) sgc_str_printf(out, "%s%02x", prefix, *p);
+        else sgc_str_printf(out, "%c", *p);
+    }
+    sgc_str_printf(out, "\"");
+}
+
+void sgc_value_json(const sgc_option *o, sgc_value v, sgc_str *out)
+{
+    sgc_str plain = {0};
+    sgc_value_plain(o, v, &plain);
+    bool is_text = o->type == SGC_OPTION_CHOICE || o->type == SGC_OPTION_STRING;
+    if (v.is_none || (o->type == SGC_OPTION_FLOAT && !isfinite(v.f))) sgc_str_printf(out, "null");
+    else if (is_text) put_quoted(plain.text, "\\u00", out);
+    else sgc_str_printf(out, "%s", plain.text);
+    sgc_str_free(&plain);
+}
+
 void sgc_value_quoted(const sgc_option *o, sgc_value v, sgc_str *out)
 {
     sgc_str plain = {0};
     sgc_value_plain(o, v, &plain);
     if (v.is_none || o->type == SGC_OPTION_CHOICE || o->type == SGC_OPTION_STRING) {
-        sgc_str_printf(out, "\"");
-        for (const unsigned char *p = (const unsigned char *)plain.text; *p != '\0'; p++) {
-            if (*p == '"' || *p == '\\') sgc_str_printf(out, "\\%c", *p);
-            else if (*p == '\n') sgc_str_printf(out, "\\n");
-            else if (*p < 0x20 || *p == 0x7f) sgc_str_printf(out, "\\x%02x", *p);
-            else sgc_str_printf(out, "%c", *p);
-        }
-        sgc_str_printf(out, "\"");
+        put_quoted(plain.text, "\\x", out);
     } else {
         bool is_long = o->type == SGC_OPTION_INT && (v.i > INT32_MAX || v.i < INT32_MIN);
         bool is_whole = o->type == SGC_OPTION_FLOAT && strpbrk(plain.text, ".e") == NULL;

@@ -141,6 +141,10 @@ struct sgc_device {
     bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
     struct sgc_device_block *blocks; /* owned: what sgc_device_alloc gave            */
+    /* While the host waits for the device, this is called again and again; an error ends the wait, and is its result. NULL: nothing is to be
+     * watched. Who sets it takes it away before what it watches is gone. */
+    sgc_status (*watch)(void *watched);
+    void *watched;           /* borrowed */
     char isa[16];            /* "AVX-512", "sm_90, 132 SMs": which code computes; part of a checkpoint's attributes */
     char about[128];         /* what decides about the bits of its results, in words; equal texts: equal bits       */
 };

@@ -13,10 +13,12 @@
 
 static int64_t row_stride(const sgc_graph *g, int64_t V) { return (V + OPS->row_multiple - 1) / OPS->row_multiple * OPS->row_multiple; }
 
+/* Chunks of nearly equal size: a small last one would cost as much memory traffic as the others. */
 static int64_t chunk_rows(const sgc_graph *g, int64_t N, int64_t V)
 {
-    int64_t R = (int64_t)OPS->chunk_bytes / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
-    if (R < 32) R = 32;
+    int64_t most = (int64_t)OPS->chunk_bytes / (V * (int64_t)sgc_dtype_bytes(OPS->wide)) / 32 * 32;
+    if (most < 32) most = 32;
+    int64_t n_chunks = (N + most - 1) / most, R = ((N + n_chunks - 1) / n_chunks + 31) / 32 * 32;
     return R < N ? R : N;
 }
 

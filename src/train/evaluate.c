@@ -6,6 +6,7 @@
 #include "ckpt/ckpt.h"
 #include "train/device_impl.h"
 #include "train/evaluator_impl.h"
+#include "train/exchange_impl.h"
 #include "train/fit_impl.h"
 #include "train/json_impl.h"
 #include "train/setup_impl.h"
@@ -38,7 +39,7 @@ static sgc_status choose_local(evaluation_job *j)
     if (!how) return sgc_err(SGC_ECONFIG, "eval needs the weights to evaluate: --resume_from_checkpoint PATH, or latest");
     if (strcmp(how, "latest") == 0 || strcmp(how, "true") == 0 || strcmp(how, "auto") == 0) {
         if (!dir) return sgc_err(SGC_ECONFIG, "output_dir is not set, so there is no latest checkpoint: name one with --resume_from_checkpoint PATH");
-        SGC_TRY(sgc_ckpt_latest(dir, INT64_MAX, j->config->checkpoint.resume_strict, j->path));
+        SGC_TRY(sgc_ckpt_latest(dir, INT64_MAX, j->config->checkpoint.resume_strict, false, j->path));
         j->is_latest = true;
         if (!j->path[0]) st = sgc_err(SGC_ECKPT, "there is no complete checkpoint in %s", dir);
     } else if ((size_t)snprintf(j->path, sizeof(j->path), "%s", how) >= sizeof(j->path)) {
@@ -110,7 +111,7 @@ static sgc_status load_weights(evaluation_job *j)
     bool again = true;
     while ((st = sgc_ckpt_load(j->ckpt, j->engine, j->model, true, j->world->all)) != SGC_OK) {
         if (!j->is_latest) goto done;
-        st = sgc_latest_retreat(j->world, j->config, st, j->step, j->path, &again);
+        st = sgc_latest_retreat(j->world, j->config, st, j->step, false, j->path, &again);
         if (!again) goto done;
         sgc_ckpt_close(j->ckpt);
         SGC_TRY(open_checkpoint(j));
@@ -138,6 +139,7 @@ sgc_status sgc_evaluate(sgc_world *w, sgc_config *c)
     st = prepare_local(&j);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_compare_devices(w, &j.device, c->training.full_determinism));
+    SGC_TRY(sgc_exchange_begin(w, c, &j.device, j.model, SGC_F32));
     sgc_zero_spec spec = {.stage = (int)c->zero.stage, .prefetch_units = (int)c->zero.prefetch_units, .inference = true};
     SGC_TRY(sgc_zero_make(&j.engine, j.model, &j.device, w->all, &spec));
     j.evaluator.engine = j.engine;
@@ -152,6 +154,7 @@ done:
     sgc_zero_free(j.engine);
     sgc_evaluator_free(&j.evaluator);
     if (j.has_device) sgc_device_free(&j.device, j.arena);
+    if (j.has_device) sgc_exchange_end(w, &j.device);
     if (j.has_device) sgc_device_close(&j.device);
     sgc_model_free(j.model);
     sgc_dataset_close(&j.data);

@@ -6,6 +6,7 @@
 #include "data/data.h"
 #include "train/choice_impl.h"
 #include "train/device_impl.h"
+#include "train/exchange_impl.h"
 #include "train/setup_impl.h"
 #include "train/threads_impl.h"
 #include "train/train.h"
@@ -52,6 +53,7 @@ static void adapt_to_one_text(sgc_config *c)
     if (c->device.type == SGC_DEVICE_CUDA) c->device.type = SGC_DEVICE_AUTO;
     c->training.has_tf32 = false;
     c->device.share = true;
+    c->comm.backend = SGC_BACKEND_AUTO;
 }
 
 static sgc_status prepare_local(generator *g)
@@ -159,6 +161,7 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
     SGC_TRY(sgc_choose_device(w, &g.config, &g.device_spec));
     st = prepare_local(&g);
     SGC_AGREE(w->all);
+    SGC_TRY(sgc_exchange_begin(w, &g.config, &g.device, g.model, SGC_F32));
     sgc_zero_spec spec = {.inference = true};
     SGC_TRY(sgc_zero_make(&g.engine, g.model, &g.device, w->all, &spec));
     SGC_TRY(sgc_ckpt_load(g.ckpt, g.engine, g.model, true, w->all));
@@ -172,6 +175,7 @@ done:
     sgc_mem_free(g.scratch);
     sgc_mem_free(g.seen);
     free(g.prompt);
+    if (g.has_device) sgc_exchange_end(w, &g.device);
     if (g.has_device) sgc_device_close(&g.device);
     sgc_model_free(g.model);
     sgc_ckpt_close(g.ckpt);

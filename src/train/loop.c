@@ -217,6 +217,7 @@ static sgc_status train_updates(sgc_run *r)
     sgc_progress_start(&r->progress, bar && r->world->rank == 0, r->plan.n_steps, r->state.step);
     sgc_profile_plan(&r->profile, r->t->profile, r->state.step, r->plan.n_steps);
     r->loop_start_s = r->window_start_s = sgc_time_s();
+    SGC_TRY(sgc_report_write(r, "running")); /* whose output_dir it is, should nothing else be saved before the end */
     while (r->state.step < r->plan.n_steps && !r->stop) {
         SGC_TRY(sgc_profile_before(&r->profile, r->world->all, r->state.step));
         double start_s = sgc_time_s();

@@ -201,6 +201,7 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     json_object_set_new(out, "device", json_string(r->device.about));
     json_object_set_new(out, "bf16", json_boolean(r->device.ops->value == SGC_BF16));
     json_object_set_new(out, "fp16", json_boolean(r->device.ops->value == SGC_F16));
+    json_object_set_new(out, "messages", json_string(sgc_group_ops(r->world->all)->name));
     json_object_set_new(out, "reduce_dtype", json_string(r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? "bf16" : "fp32"));
     json_object_set_new(out, "gradient_checkpointing", json_boolean(r->t->gradient_checkpointing));
     json_object_set_new(out, "memory_bytes", memory(r, least, most));

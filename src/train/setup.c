@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/trace.h"
 #include "train/device_impl.h"
+#include "train/exchange_impl.h"
 #include "train/need_impl.h"
 #include "train/probe_impl.h"
 #include "train/run_impl.h"
@@ -29,6 +30,8 @@ static sgc_status take_output_dir(sgc_run *r)
     SGC_AGREE(r->world->all);
     if (r->t->save_on_each_node && r->world->node_rank == 0) st = sgc_make_dirs(r->t->output_dir);
     SGC_AGREE(r->world->all);
+    if (r->t->save_on_each_node) SGC_TRY(sgc_ckpt_check_apart(r->world, r->t->output_dir));
+    if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_check_apart(r->world, r->config->checkpoint.local_dir));
     /* Every rank may write shards there: better to know now than at the first save. */
     if (access(r->t->output_dir, W_OK | X_OK) != 0) st = sgc_err_errno(SGC_EIO, "output_dir %s cannot be written", r->t->output_dir);
     SGC_AGREE(r->world->all);
@@ -135,7 +138,7 @@ static sgc_status take_memory_local(sgc_run *r)
     return SGC_OK;
 }
 
-/* Settings, data and checkpoint to numbers and graphs: everything that each rank does for itself once the files are known. */
+/* Settings, data and checkpoint to numbers, and to the device that computes with them. */
 static sgc_status derive_local(sgc_run *r)
 {
     sgc_status st = SGC_OK;
@@ -145,6 +148,13 @@ static sgc_status derive_local(sgc_run *r)
     SGC_TRY(sgc_device_open_spec(&r->device, &r->device_spec));
     r->has_device = true;
     sgc_warn_device(&r->device, r->world);
+done:
+    return st;
+}
+
+static sgc_status take_place_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
     SGC_TRY(build_graphs_local(r));
     SGC_TRY(check_memory_local(r));
     SGC_TRY(take_memory_local(r));
@@ -162,6 +172,7 @@ static void free_derived(sgc_run *r)
     sgc_mem_free(r->tokens);
     sgc_mem_free(r->sample);
     free(r->step_s);
+    if (r->has_device) sgc_exchange_end(r->world, &r->device);
     if (r->has_device) sgc_device_close(&r->device);
     sgc_model_free(r->model);
 }
@@ -191,6 +202,9 @@ static sgc_status make_states(sgc_run *r, bool *again)
     SGC_AGREE(all);
     SGC_TRY(sgc_compare_devices(r->world, &r->device, r->t->full_determinism));
     sgc_zero_spec spec = zero_spec(r);
+    SGC_TRY(sgc_exchange_begin(r->world, r->config, &r->device, r->model, spec.reduce_type)); /* it takes memory of the GPU, too */
+    st = take_place_local(r);
+    SGC_AGREE(all);
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));
     r->evaluator.engine = r->engine;
     SGC_TRY(sgc_start_load(r, again));

@@ -47,7 +47,7 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
     int n_present;
     SGC_TRY(look_local(s, t->output_dir, &n_present));
     if (latest || automatic) {
-        SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, s->path));
+        SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
         s->is_latest = true;
         if (latest && !s->path[0])
             return sgc_err(SGC_ECKPT, "resume_from_checkpoint is %s, but there is no complete checkpoint in %s: name a checkpoint, or write auto to "
@@ -94,27 +94,11 @@ done:
     return st;
 }
 
-/* The newest checkpoint of output_dir, by which node-local ones are measured. */
-typedef struct newest { int64_t step; char run_id[SGC_ID_CHARS + 1]; } newest;
-
-static sgc_status recover_from_nodes(sgc_run *r)
-{
-    sgc_status st = SGC_OK;
-    newest found = {.step = -1};
-    const char *how = r->t->resume_from_checkpoint;
-    if (!r->config->checkpoint.local_dir || !(is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"))) return SGC_OK;
-    if (r->world->rank == 0) st = sgc_ckpt_newest(r->t->output_dir, &found.step, found.run_id);
-    SGC_AGREE(r->world->all);
-    SGC_TRY(sgc_bcast_bytes(r->world->all, &found, sizeof(found), 0));
-    SGC_TRY(sgc_ckpt_recover(r->world, r->config->checkpoint.local_dir, r->t->output_dir, found.run_id, found.step));
-done:
-    return st;
-}
-
 sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(recover_from_nodes(r));
+    const char *how = r->t->resume_from_checkpoint;
+    if (is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto")) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
     if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
@@ -193,7 +177,7 @@ sgc_status sgc_start_load(sgc_run *r, bool *again)
     if (r->ckpt) {
         st = sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all);
         if (st != SGC_OK && r->start.is_latest)
-            return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, r->start.path, again);
+            return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, true, r->start.path, again);
         if (st != SGC_OK) return st;
         restore_counters(r);
     } else {
@@ -220,7 +204,7 @@ static sgc_status settle_local(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     const char *dir = r->t->output_dir;
-    SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step));
+    SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step, NULL));
     SGC_TRY(sgc_best_settle_local(r));
     if (r->start.sets_aside_all)
         SGC_TRY(sgc_metrics_set_aside(dir, r->start.old_id[0] ? r->start.old_id : r->run_id));
@@ -235,7 +219,7 @@ done:
 static sgc_status settle_node(sgc_run *r, int64_t after)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(sgc_ckpt_set_aside(r->t->output_dir, after));
+    SGC_TRY(sgc_ckpt_set_aside(r->t->output_dir, after, NULL));
     SGC_TRY(sgc_best_settle_local(r));
 done:
     return st;
@@ -248,6 +232,6 @@ sgc_status sgc_start_settle(sgc_run *r)
     const char *local_dir = r->config->checkpoint.local_dir;
     if (r->world->rank == 0) st = settle_local(r);
     else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
-    if (st == SGC_OK && r->world->node_rank == 0 && local_dir) st = sgc_ckpt_set_aside(local_dir, after);
+    if (st == SGC_OK && r->world->node_rank == 0 && local_dir) st = sgc_ckpt_set_aside(local_dir, after, r->run_id);
     return sgc_agree(r->world->all, st);
 }

@@ -70,6 +70,21 @@ done:
     return st;
 }
 
+/* What collectives read and write: registered once, where that helps. */
+static void lend_memory(sgc_zero *z)
+{
+    if (!z->ops->lend) return;
+    z->ops->lend(z->group, z->parameters, parameters_held(z));
+    z->ops->lend(z->group, z->buffer, buffer_held(z));
+    if (!z->spec.inference) z->ops->lend(z->group, z->gradient_memory, gradients_held(z));
+}
+
+static void free_memory(sgc_zero *z, void *p)
+{
+    if (z->ops->take_back) z->ops->take_back(z->group, p);
+    sgc_device_free(z->device, p);
+}
+
 static void *take(char **from, int64_t n, size_t element_bytes)
 {
     char *p = *from;
@@ -134,7 +149,8 @@ static sgc_status lay_out(sgc_zero *z)
         z->units[i] = (sgc_zero_unit){.unit = &model->units[i], .flat = flats[i]};
     }
     sgc_pass_spec pass = {.sharded_parameters = sgc_zero_shards_parameters(z), .pooled_gradients = sgc_zero_pools_gradients(z),
-                          .prefetch = z->spec.prefetch_units, .value_bytes = value_bytes(z), .reduce_type = z->spec.reduce_type};
+                          .prefetch = z->spec.prefetch_units, .value_bytes = value_bytes(z), .reduce_type = z->spec.reduce_type,
+                          .reduce_times = sgc_group_size(z->group) > 1};
     SGC_TRY(sgc_pass_make(&z->evaluation, model, flats, &pass));
     if (!z->spec.inference) {
         pass.backward = true;
@@ -189,6 +205,7 @@ sgc_status sgc_zero_make(sgc_zero **out, const sgc_model *model, sgc_device *dev
         st = make_local(z);
     }
     SGC_AGREE(group);
+    lend_memory(z);
     *out = z;
     z = NULL;
 done:
@@ -206,11 +223,11 @@ void sgc_zero_free(sgc_zero *z)
     }
     sgc_pass_free(&z->training);
     sgc_pass_free(&z->evaluation);
-    sgc_device_free(z->device, z->parameters);
-    sgc_device_free(z->device, z->gradient_memory);
-    sgc_device_free(z->device, z->optimizer);
-    sgc_device_free(z->device, z->partial_memory);
-    sgc_device_free(z->device, z->buffer);
+    free_memory(z, z->parameters);
+    free_memory(z, z->gradient_memory);
+    free_memory(z, z->optimizer);
+    free_memory(z, z->partial_memory);
+    free_memory(z, z->buffer);
     free(z->units);
     free(z);
 }

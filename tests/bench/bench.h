@@ -21,22 +21,35 @@ typedef struct bench_what { const char *row, *metric, *side, *unit; } bench_what
 
 static inline void bench_say(bench_what w, double value) { printf("%s\t%s\t%s\t%s\t%.6g\n", w.row, w.metric, w.side, w.unit, value); }
 
-/* Says work / seconds of one call, once per repetition of at least min_s. The first call prepares and is not counted. */
-static inline void bench_rate(bench_what w, double work, double min_s, void (*run)(void *), void *arg)
+static inline void bench_fail(sgc_status st)
 {
+    if (st == SGC_OK) return;
+    fprintf(stderr, "bench: %s\n", sgc_err_message());
+    exit(1);
+}
+
+/* Says work / seconds of one call, once per repetition of at least min_s. The first call prepares and is not counted.
+ * d: where the work is done; NULL: in the call itself. */
+static inline void bench_rate_on(sgc_device *d, bench_what w, double work, double min_s, void (*run)(void *), void *arg)
+{
+    const int batch = d && d->ops->memory ? 20 : 1; /* calls of a GPU are only asked for: waiting after each would be what is measured */
     run(arg);
+    if (d) bench_fail(sgc_device_finish(d));
     for (int i = 0; i < BENCH_REPETITIONS; i++) {
         double start_s = sgc_time_s(), spent_s;
         int n_calls = 0;
         do {
-            run(arg);
-            n_calls++;
+            for (int k = 0; k < batch; k++) run(arg);
+            if (d) bench_fail(sgc_device_finish(d));
+            n_calls += batch;
             spent_s = sgc_time_s() - start_s;
         } while (spent_s < min_s);
         bench_say(w, work * n_calls / spent_s);
     }
     fflush(stdout);
 }
+
+static inline void bench_rate(bench_what w, double work, double min_s, void (*run)(void *), void *arg) { bench_rate_on(NULL, w, work, min_s, run, arg); }
 
 static inline void *bench_memory(size_t bytes)
 {
@@ -53,8 +66,7 @@ static inline void *bench_numbers(sgc_dtype type, int64_t n, double low, double 
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         float x = (float)(low + (high - low) * (double)((uint32_t)i * 2654435761u >> 8) * 0x1p-24);
-        if (type == SGC_BF16) ((sgc_bf16 *)p)[i] = sgc_float_to_bf16(x);
-        else ((float *)p)[i] = x;
+        sgc_dtype_pack(type, &x, 1, (char *)p + (size_t)i * sgc_dtype_bytes(type));
     }
     return p;
 }

@@ -1,25 +1,29 @@
 /*
- * kernels DEVICE: the rate of every kernel at the shapes of GPT-2 124M, B = 4, T = 256, as two sides of one metric: ours, and what this
- * machine gives: the best rate of all products for those that compute, a copy of as many bytes for those that move memory.
+ * kernels DEVICE [B T [SECONDS]]: the rate of every kernel at the shapes of GPT-2 124M, B = 4, T = 256 unless told, as two sides of one metric: ours, and
+ * what this machine gives: the best rate of all products for those that compute, a copy of as many bytes for those that move memory.
+ * A rate is measured for 0.05 s unless told, five times.
  * The bytes of a kernel are those it cannot avoid: each array once. Small arrays stay in the last cache, for the kernel and for the copy.
  */
 #include "bench.h"
 #include "conf/config.h"
 
-enum { B = 4, T = 256, N = B * T, C = 768, H = 12, F = 4 * C, V = 50257, R = 320 /* rows of a chunk of logits */, P = 12 * C * C };
+enum { C = 768, H = 12, F = 4 * C, V = 50257, P = 12 * C * C };
+static int64_t B = 4, T = 256, N, R = 320 /* rows of a chunk of logits */, L /* their stride */;
+static double least_s = 0.05;
 
 typedef struct bench {
     sgc_device device;
     const sgc_device_ops *ops;
     void *x, *y, *z;           /* values [N, F] */
     void *w, *wte;             /* values [C, F], [V, C] */
-    void *logits, *dlogits;    /* wide, values [R, V] */
+    void *logits, *dlogits;    /* wide, values [R, L] */
     void *dw, *dwte;           /* wide [P], [V, C] */
     void *bias, *dbias, *stat; /* values [F], wide [F], wide [2, B, H, T] */
     void *master, *m, *v, *grad, *narrow; /* wide [P], the last one values */
     double *loss;              /* [N], also square sums [P / 512] */
     int32_t *token;            /* [N] */
-    int64_t sample[B];
+    int64_t *sample;           /* [B] */
+    bench_copy copy;
 } bench;
 
 static void *stat2(bench *b) { return (float *)b->stat + B * H * T; }
@@ -44,9 +48,10 @@ MULTIPLY(fc_dw, b->dw, true, true, b->x, true, b->y, false, NULL, C, F, N)
 MULTIPLY(out, b->y, false, false, b->x, false, b->w, false, b->bias, N, C, F)
 MULTIPLY(out_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, F, C)
 MULTIPLY(out_dw, b->dw, true, true, b->x, true, b->y, false, NULL, F, C, N)
-MULTIPLY(head, b->logits, true, false, b->x, false, b->wte, true, NULL, R, V, C)
-MULTIPLY(head_dx, b->y, false, false, b->dlogits, false, b->wte, false, NULL, R, C, V)
-MULTIPLY(head_dw, b->dwte, true, true, b->dlogits, true, b->x, false, NULL, V, C, R)
+OP(head, matmul(d, &(sgc_matmul){.c = b->logits, .c_is_wide = true, .ldc = L, .a = b->x, .b = b->wte, .tb = true, .m = R, .n = V, .k = C}))
+OP(head_dx, matmul(d, &(sgc_matmul){.c = b->y, .a = b->dlogits, .lda = L, .b = b->wte, .m = R, .n = C, .k = V}))
+OP(head_dw, matmul(d, &(sgc_matmul){.c = b->dwte, .c_is_wide = true, .add = true, .a = b->dlogits, .ta = true, .lda = L, .b = b->x, .m = V, .n = C,
+                                    .k = R}))
 OP(bias_back, bias_backward(d, b->dbias, b->x, N, F))
 OP(gelu, activation_forward(d, SGC_ACT_GELU_NEW, b->y, b->x, N * F))
 OP(gelu_back, activation_backward(d, SGC_ACT_GELU_NEW, b->y, b->z, b->x, N * F))
@@ -78,7 +83,7 @@ static void dropout(void *arg)
 static void loss(void *arg)
 {
     bench *b = arg;
-    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, V, 0, 1);
+    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, L, 0, 1);
 }
 
 static void adamw(void *arg)
@@ -92,100 +97,142 @@ static void adamw(void *arg)
 #define PRODUCT(m, n, k) 2.0 * (m) * (n) * (k), 0, 0
 #define MOVES(n_values, n_wide) 0, (double)(n_values), (double)(n_wide)
 
-static const struct op {
+struct op {
     const char *name;
     void (*run)(void *);
     double flops;             /* 0: moves memory                        */
     double n_values, n_wide;  /* elements that have to be read or written */
-} ops[] = {
-    {"c_attn", qkv, PRODUCT(N, 3 * C, C)},
-    {"c_attn dX", qkv_dx, PRODUCT(N, 3 * C, C)},
-    {"c_attn dW", qkv_dw, PRODUCT(N, 3 * C, C)},
-    {"attn.c_proj", proj, PRODUCT(N, C, C)},
-    {"attn.c_proj dX", proj_dx, PRODUCT(N, C, C)},
-    {"attn.c_proj dW", proj_dw, PRODUCT(N, C, C)},
-    {"c_fc", fc, PRODUCT(N, F, C)},
-    {"c_fc dX", fc_dx, PRODUCT(N, F, C)},
-    {"c_fc dW", fc_dw, PRODUCT(N, F, C)},
-    {"mlp.c_proj", out, PRODUCT(N, F, C)},
-    {"mlp.c_proj dX", out_dx, PRODUCT(N, F, C)},
-    {"mlp.c_proj dW", out_dw, PRODUCT(N, F, C)},
-    {"logits", head, PRODUCT(R, V, C)},
-    {"logits dX", head_dx, PRODUCT(R, V, C)},
-    {"wte dW", head_dw, PRODUCT(R, V, C)},
-    {"attention forward", attention, 2.0 * B * T * T * C, 0, 0},
-    {"attention backward", attention_back, 5.0 * B * T * T * C, 0, 0},
-    {"embedding forward", embed, MOVES(2 * N * C + T * C, 0)},
-    {"embedding backward", embed_back, MOVES(N * C, 2 * N * C + 2 * T * C)},
-    {"layer norm forward", norm, MOVES(2 * N * C, 0)},
-    {"layer norm backward", norm_back, MOVES(4 * N * C, 0)},
-    {"bias backward", bias_back, MOVES(N * F, 0)},
-    {"gelu forward", gelu, MOVES(2 * N * F, 0)},
-    {"gelu backward", gelu_back, MOVES(3 * N * F, 0)},
-    {"residual add", add, MOVES(3 * N * C, 0)},
-    {"dropout", dropout, MOVES(2 * N * C, 0)},
-    {"cross entropy", loss, MOVES((double)R * V, (double)R * V)},
-    {"square sums", square_sums, MOVES(0, P)},
 };
 
-static void measure(bench *b, const char *row, const struct op *o, bench_copy *c)
+/* Within a device's memory, as bench_run_copy within the host's. */
+static void copy_on_device(void *arg)
 {
+    bench *b = arg;
+    sgc_device_copy(&b->device, b->copy.to, b->copy.from, b->copy.bytes);
+}
+
+static void measure(bench *b, const char *row, const struct op *o)
+{
+    const bool is_host = !b->ops->memory;
     if (o->flops > 0) {
-        bench_rate((bench_what){row, o->name, "ours", "GFLOP/s"}, 1e-9 * o->flops, 0.05, o->run, b);
+        bench_rate_on(&b->device, (bench_what){row, o->name, "ours", "GFLOP/s"}, 1e-9 * o->flops, least_s, o->run, b);
         return;
     }
     double bytes = o->n_values * (double)sgc_dtype_bytes(b->ops->value) + o->n_wide * (double)sgc_dtype_bytes(b->ops->wide);
-    c->bytes = (size_t)bytes / 2;
-    bench_rate((bench_what){row, o->name, "ours", "GB/s"}, 1e-9 * bytes, 0.05, o->run, b);
-    bench_rate((bench_what){row, o->name, "copy", "GB/s"}, 1e-9 * bytes, 0.05, bench_run_copy, c);
+    b->copy.bytes = (size_t)bytes / 2;
+    bench_rate_on(&b->device, (bench_what){row, o->name, "ours", "GB/s"}, 1e-9 * bytes, least_s, o->run, b);
+    bench_rate_on(&b->device, (bench_what){row, o->name, "copy", "GB/s"}, 1e-9 * bytes, least_s, is_host ? bench_run_copy : copy_on_device,
+                  is_host ? (void *)&b->copy : b);
+}
+
+static void measure_all(bench *b, const char *row)
+{
+    const bool mixed = b->ops->value != b->ops->wide;
+    const struct op ops[] = {
+        {"c_attn", qkv, PRODUCT(N, 3 * C, C)},
+        {"c_attn dX", qkv_dx, PRODUCT(N, 3 * C, C)},
+        {"c_attn dW", qkv_dw, PRODUCT(N, 3 * C, C)},
+        {"attn.c_proj", proj, PRODUCT(N, C, C)},
+        {"attn.c_proj dX", proj_dx, PRODUCT(N, C, C)},
+        {"attn.c_proj dW", proj_dw, PRODUCT(N, C, C)},
+        {"c_fc", fc, PRODUCT(N, F, C)},
+        {"c_fc dX", fc_dx, PRODUCT(N, F, C)},
+        {"c_fc dW", fc_dw, PRODUCT(N, F, C)},
+        {"mlp.c_proj", out, PRODUCT(N, F, C)},
+        {"mlp.c_proj dX", out_dx, PRODUCT(N, F, C)},
+        {"mlp.c_proj dW", out_dw, PRODUCT(N, F, C)},
+        {"logits", head, PRODUCT(R, V, C)},
+        {"logits dX", head_dx, PRODUCT(R, V, C)},
+        {"wte dW", head_dw, PRODUCT(R, V, C)},
+        {"attention forward", attention, 2.0 * B * T * T * C, 0, 0},
+        {"attention backward", attention_back, 5.0 * B * T * T * C, 0, 0},
+        {"embedding forward", embed, MOVES(2 * N * C + T * C, 0)},
+        {"embedding backward", embed_back, MOVES(N * C, 2 * N * C + 2 * T * C)},
+        {"layer norm forward", norm, MOVES(2 * N * C, 0)},
+        {"layer norm backward", norm_back, MOVES(4 * N * C, 0)},
+        {"bias backward", bias_back, MOVES(N * F, 0)},
+        {"gelu forward", gelu, MOVES(2 * N * F, 0)},
+        {"gelu backward", gelu_back, MOVES(3 * N * F, 0)},
+        {"residual add", add, MOVES(3 * N * C, 0)},
+        {"dropout", dropout, MOVES(2 * N * C, 0)},
+        {"cross entropy", loss, MOVES((double)R * V, (double)R * V)},
+        {"square sums", square_sums, MOVES(0, P)},
+        {"adamw", adamw, MOVES(mixed ? P : 0, 7.0 * P)},
+    };
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) measure(b, row, &ops[i]);
+    if (mixed) measure(b, row, &(struct op){"rounding to bf16", to_values, MOVES(P, P)});
+}
+
+/* Any memory of the host to the device's. */
+static void *moved(bench *b, void *host, size_t bytes)
+{
+    if (!b->ops->memory) return host;
+    void *p = sgc_device_alloc(&b->device, SGC_MEM_DATA, bytes);
+    bench_fail(p ? sgc_device_write(&b->device, p, host, bytes) : SGC_ENOMEM);
+    free(host);
+    return p;
+}
+
+static void *numbers(bench *b, sgc_dtype type, int64_t n, double low, double high)
+{
+    return moved(b, bench_numbers(type, n, low, high), (size_t)n * sgc_dtype_bytes(type));
 }
 
 static void prepare(bench *b)
 {
     const sgc_dtype value = b->ops->value, wide = b->ops->wide;
-    b->x = bench_numbers(value, N * F, -1, 1);
-    b->y = bench_numbers(value, N * F, -1, 1);
-    b->z = bench_numbers(value, N * F, -1, 1);
-    b->w = bench_numbers(value, C * F, -0.1, 0.1);
-    b->wte = bench_numbers(value, V * C, -0.1, 0.1);
-    b->logits = bench_numbers(wide, R * V, -1, 1);
-    b->dlogits = value == wide ? b->logits : bench_numbers(value, R * V, -1, 1);
-    b->dw = bench_numbers(wide, P, 0, 0);
-    b->dwte = bench_numbers(wide, V * C, 0, 0);
-    b->bias = bench_numbers(value, F, 0, 1);
-    b->dbias = bench_numbers(wide, F, 0, 0);
-    b->stat = bench_numbers(wide, 2 * B * H * T, 1, 2);
-    b->master = bench_numbers(wide, P, -0.1, 0.1);
-    b->m = bench_numbers(wide, P, -0.1, 0.1);
-    b->v = bench_numbers(wide, P, 0.01, 0.1);
-    b->grad = bench_numbers(wide, P, -0.1, 0.1);
-    b->narrow = bench_numbers(value, P, 0, 0);
-    b->loss = bench_memory(sizeof(double) * (N + P / 512));
-    b->token = bench_memory(sizeof(int32_t) * N);
-    for (int i = 0; i < N; i++) b->token[i] = (int32_t)((uint32_t)i * 2654435761u % V);
+    b->x = numbers(b, value, N * F, -1, 1);
+    b->y = numbers(b, value, N * F, -1, 1);
+    b->z = numbers(b, value, N * F, -1, 1);
+    b->w = numbers(b, value, C * F, -0.1, 0.1);
+    b->wte = numbers(b, value, V * C, -0.1, 0.1);
+    b->logits = numbers(b, wide, R * L, -1, 1);
+    b->dlogits = value == wide ? b->logits : numbers(b, value, R * L, -1, 1);
+    b->dw = numbers(b, wide, P, 0, 0);
+    b->dwte = numbers(b, wide, V * C, 0, 0);
+    b->bias = numbers(b, value, F, 0, 1);
+    b->dbias = numbers(b, wide, F, 0, 0);
+    b->stat = numbers(b, wide, 2 * B * H * T, 1, 2);
+    b->master = numbers(b, wide, P, -0.1, 0.1);
+    b->m = numbers(b, wide, P, -0.1, 0.1);
+    b->v = numbers(b, wide, P, 0.01, 0.1);
+    b->grad = numbers(b, wide, P, -0.1, 0.1);
+    b->narrow = numbers(b, value, P, 0, 0);
+    b->loss = moved(b, bench_memory(sizeof(double) * (size_t)(N + P / 512)), sizeof(double) * (size_t)(N + P / 512));
+    int32_t *token = bench_memory(sizeof(*token) * (size_t)N);
+    int64_t *sample = bench_memory(sizeof(*sample) * (size_t)B);
+    for (int64_t i = 0; i < N; i++) token[i] = (int32_t)((uint32_t)i * 2654435761u % V);
+    for (int64_t i = 0; i < B; i++) sample[i] = i;
+    b->token = moved(b, token, sizeof(*token) * (size_t)N);
+    b->sample = moved(b, sample, sizeof(*sample) * (size_t)B);
+    /* the largest of all that move memory */
+    int64_t n_copied = 4 * (int64_t)P > 2 * N * F ? 4 * (int64_t)P : 2 * N * F;
+    if (n_copied < R * V) n_copied = R * V;
+    b->copy = (bench_copy){.to = numbers(b, SGC_F32, n_copied, 0, 0), .from = numbers(b, SGC_F32, n_copied, 0, 0)};
 }
 
 int main(int argc, char **argv)
 {
     static bench b;
     char row[64];
-    if (argc != 2) {
-        fprintf(stderr, "usage: kernels DEVICE\n");
+    if (argc > 3) B = atoll(argv[2]), T = atoll(argv[3]);
+    if (argc > 4) least_s = atof(argv[4]);
+    if (argc < 2 || argc == 3 || argc > 5 || B < 1 || T < 1) {
+        fprintf(stderr, "usage: kernels DEVICE [B T [SECONDS]]\n");
         return 2;
     }
+    N = B * T;
     if (sgc_device_open(&b.device, argv[1], false) != SGC_OK) {
         fprintf(stderr, "kernels: %s\n", sgc_err_message());
         return 1;
     }
     b.ops = b.device.ops;
-    const bool mixed = b.ops->value != b.ops->wide;
-    snprintf(row, sizeof(row), "kernels-%s", mixed ? "bf16" : "fp32");
+    if (b.ops->memory) R = (int64_t)(b.ops->chunk_bytes / (V * sgc_dtype_bytes(b.ops->wide)) / 32 * 32); /* as the loss head cuts them */
+    if (R > N) R = N;
+    L = (V + b.ops->row_multiple - 1) / b.ops->row_multiple * b.ops->row_multiple;
+    snprintf(row, sizeof(row), "kernels-%s", b.ops->value == SGC_F32 ? "fp32" : b.ops->value == SGC_F16 ? "fp16" : "bf16");
     prepare(&b);
-    bench_copy c = {.to = bench_numbers(SGC_F32, 4 * P, 0, 0), .from = bench_numbers(SGC_F32, 4 * P, 0, 0)};
-    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) measure(&b, row, &ops[i], &c);
-    const struct op update = {"adamw", adamw, MOVES(mixed ? P : 0, 7.0 * P)}, rounding = {"rounding to bf16", to_values, MOVES(P, P)};
-    measure(&b, row, &update, &c);
-    if (mixed) measure(&b, row, &rounding, &c);
+    measure_all(&b, row);
     sgc_device_close(&b.device);
     return 0;
 }

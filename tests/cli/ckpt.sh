@@ -40,6 +40,11 @@ for what in 'step +8' 'world_size +3' 'model.n_embd = 24' 'wpe.weight +32 x 24 +
 done
 summary() { h5dump -d "/$1" -y -w 1 -m %.9g "$last/checkpoint.h5" | awk '/DATA \{/ { on = 1; next } /\}/ { on = 0 } on { x = $1 + 0; if (!n || x < min) min = x
     if (!n || x > max) max = x; sum += x; square += x * x; n++ } END { printf "%.5g %.5g %.5g %.5g\n", min, max, sum / n, sqrt(square) }'; }
+check "show --json" ends 0 ckpt show "$last" --json
+for what in '"model.type": "gpt2"' '"model.n_embd": 24' '"training.learning_rate": 0.01' '"training.bf16": false' '"training.save_total_limit": null' \
+    '"checkpoint.redundancy": "none"' '"data.train_file": "'"$work"'/text.txt"'; do
+    check "... with settings of their own types: $what" says "^ *$what,?\$"
+done
 for name in model/h.1.mlp.c_fc.weight model/wte.weight optimizer/exp_avg_sq/h.0.attn.c_attn.bias; do
     check "show of $name" ends 0 ckpt show "$last" "$name"
     check "... as h5dump has it" is "$(awk '$1 ~ /^(min|max|mean|norm)$/ { printf "%s%.5g", n++ ? " " : "", $2 } END { print "" }' "$work/said")" "$(summary $name)"
@@ -165,11 +170,21 @@ refuses "rm of what is none" 1 "$work/tiny.cfg is no checkpoint" "$STAGECOACH" c
 printf 'job 4711\nrestart 0\nhost %s\npid %d\nstart 0\n' "$(hostname -s)" $$ >"$run/run.lock"
 refuses "rm while a job runs there" 2 "another job runs in $run" "$STAGECOACH" ckpt rm "$run/checkpoint-6" --yes
 rm "$run/run.lock"
-check "rm --yes deletes" ends 0 ckpt rm "$run/checkpoint-6" --yes
+refuses "rm of the link to the best" 2 "$run/best is a link to checkpoint-4; give the checkpoint itself" "$STAGECOACH" ckpt rm "$run/best" --yes --force
+if strace -o /dev/null true 2>/dev/null; then
+    check "rm --yes deletes" ends 0 strace -f -y -e trace=rename,fsync,unlink,unlinkat,rmdir -o "$work/trace" "$STAGECOACH" ckpt rm "$run/checkpoint-6" --yes
+    check "... under another name, which is synced before the first file goes" awk -v run="$run" \
+        '/rename\(.*checkpoint-6/ { named = NR } /fsync/ && named && index($0, "<" run ">") && !synced { synced = NR } /unlink.*checkpoint-6/ && !gone { gone = NR }
+        END { exit !(named && named < synced && synced < gone) }' "$work/trace"
+else
+    check "rm --yes deletes" ends 0 ckpt rm "$run/checkpoint-6" --yes
+fi
 check "... that one" is "$(left "$run")" "checkpoint-2 checkpoint-4 checkpoint-8"
 check "rm of a converted one" bash -c "'$STAGECOACH' ckpt rm '$work/five' --yes && test ! -e '$work/five'"
-refuses "prune without a limit" 2 "without save_total_limit.*give --save_total_limit N" "$STAGECOACH" ckpt prune "$run"
+check "prune without a limit" ends 0 ckpt prune "$run"
+check "... finds nothing too much" says "^nothing to delete in $run" && check "... and says why" says 'without save_total_limit.*unless --save_total_limit N'
 mkdir -p "$run/.checkpoint-9.tmp-0123456789abcdef"
+check "prune without a limit finds what was not finished" is "$(ckpt prune "$run" 2>/dev/null | grep -oE 'would delete [^ ]*' | sed 's/.*\///')" ".checkpoint-9.tmp-0123456789abcdef"
 check "prune says what is too much" ends 0 ckpt prune "$run" --save_total_limit 1
 check "... which is the oldest and what was not finished" is "$(grep -oE 'would delete [^ ]*' "$work/said" | sed 's/.*\///' | paste -sd' ')" "checkpoint-2 .checkpoint-9.tmp-0123456789abcdef"
 check "... but not milestones" is "$(ckpt prune "$run" --save_total_limit 1 --keep_every 2 | grep -c 'checkpoint-2')" 0
@@ -177,6 +192,31 @@ check "... and deletes nothing" is "$(left "$run")" ".checkpoint-9.tmp-012345678
 check "prune --yes deletes them" ends 0 ckpt prune "$run" --save_total_limit 1 --yes
 check "... and keeps the best and the last" is "$(left "$run")" "checkpoint-4 checkpoint-8"
 check "... and no lock" test ! -e "$run/run.lock"
+check "rm --force of the best" ends 0 ckpt rm "$run/checkpoint-4" --yes --force
+check "... takes the link along" is "$(left "$run")/$(ls -A "$run" | grep -c best)" "checkpoint-8/0"
+
+# commands that are killed
+store=$work/checkpoint-store
+fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
+if [ -e "$fault" ]; then
+    # killed CALL K COMMAND...: SIGKILL at the K-th such call below the store
+    killed() { local call=$1 k=$2; shift 2; env LD_PRELOAD="$fault" FAULT_ROOT="$store" FAULT_RANKS="" FAULT_CALL="$call" FAULT_AT="$k" FAULT_KIND=KILL "$@"; }
+    mkdir "$store"
+    check "convert that is killed" ends 137 killed pwrite 3 "$STAGECOACH" ckpt convert "$last" "$store/weights" --weights_only
+    check "... leaves no checkpoint of that name" test ! -e "$store/weights"
+    check "... but something that ls shows" ends 0 ckpt ls "$store" && check "... as partial" says ' partial: .weights.tmp-[0-9a-f]{16}$'
+    check "the next one" ends 0 ckpt convert "$last" "$store/weights" --weights_only
+    check "... names it" says "$store/.weights.tmp-[0-9a-f]{16} is left of a command that did not end"
+    check "rm that is killed" ends 137 killed unlink 2 "$STAGECOACH" ckpt rm "$store/weights" --yes
+    check "... leaves nothing of that name either" test ! -e "$store/weights"
+    check "prune deletes both" ends 0 ckpt prune "$store" --yes && check "... all of them" is "$(ls -A "$store")" ""
+    mkdir "$run/.weights.tmp-0123456789abcdef"
+    check "a run in whose directory such a thing lies" train run 3 --zero.stage 3 --resume_from_checkpoint latest
+    check "... says so" grep -q "$run/.weights.tmp-0123456789abcdef is left of a ckpt command" "$work/run.log"
+    check "... and leaves it alone" test -d "$run/.weights.tmp-0123456789abcdef"
+else
+    skip "commands that are killed" "$fault was not built"
+fi
 
 refuses "an unknown command" 2 "ckpt has no command verfy; did you mean verify\?" "$STAGECOACH" ckpt verfy
 refuses "an option of another command" 2 "ckpt ls has no option --shards" "$STAGECOACH" ckpt ls "$run" --shards 3

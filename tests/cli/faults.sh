@@ -43,7 +43,7 @@ faulty() {
     if [ "$kind" != KILL ]; then
         case "$status/$(kept run)" in
         "1/checkpoint-2") grep -q 'could not be saved' "$work/log" || { echo "no word of it"; return; } ;;
-        "1/checkpoint-2 checkpoint-4") grep -qE 'error: .*(Input/output|No space)' "$work/log" || { echo "a failure without a word"; return; } ;;
+        "1/checkpoint-2 checkpoint-4") grep -qE 'error: .*(Input/output|No space|quota)' "$work/log" || { echo "a failure without a word"; return; } ;;
         "0/checkpoint-2 checkpoint-4") ;; # after the checkpoint was published, or in a summary of the run
         *) echo "status $status, left: $(kept run)"; return ;;
         esac
@@ -68,7 +68,7 @@ for files in 0 1; do
     for who in 0 1 all; do
         calls=$(n_calls "${who/all/0}" $files)
         [ "$calls" -gt 3 ] || bad "calls of a save are counted" "$calls of rank $who"
-        for kind in EIO ENOSPC SHORT KILL; do
+        for kind in EIO ENOSPC EDQUOT SHORT KILL; do
             for ((k = 1; k <= calls; k++)); do
                 # by default about one call of each kind; of shared files only those of all ranks
                 [ "$all" = 1 ] || { [ $((RANDOM % calls)) -lt 1 ] && { [ $files = 0 ] || [ $who = all ]; }; } || continue
@@ -90,6 +90,18 @@ for k in 5 20; do
         "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/run"
     check "... leaves that checkpoint out" test "$(kept run)" = checkpoint-4
     check "... and the next is whole" same_state "$work/whole/checkpoint-4" "$work/run/checkpoint-4"
+done
+
+# a checkpoint too many that cannot be deleted: under its name, or half deleted under the hidden one
+for fails in rename:checkpoint-2 unlink:.checkpoint-2 rmdir:.checkpoint-2; do
+    IFS=: read -r call name <<<"$fails"
+    rm -rf "$work/run"
+    check "a failing $call of the oldest checkpoint does not stop the run" bash -c "mpirun -n 3 env LD_PRELOAD='$fault' FAULT_ROOT='$work/run/$name' FAULT_RANKS=0 \
+        FAULT_CALL=$call FAULT_AT=1 FAULT_KIND=EIO '$STAGECOACH' train '$work/tiny.cfg' --output_dir '$work/run' --save_total_limit 1 >'$work/log' 2>&1"
+    check "... is said" grep -qE "ERROR .*cannot (rename|remove) .*/$name.*Input/output error" "$work/log"
+    check "... leaves the newest" same_state "$work/whole/checkpoint-4" "$work/run/checkpoint-4"
+    check "... and the rest goes later" bash -c "mpirun -n 3 '$STAGECOACH' train '$work/tiny.cfg' --output_dir '$work/run' --save_total_limit 1 --resume_from_checkpoint latest --max_steps 6"
+    check "... all of it" test "$(kept run)" = checkpoint-6
 done
 
 # the whole job killed at random times

@@ -34,7 +34,7 @@ check "a run without node-local checkpoints" train straight 6
 local_options=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 4)
 interrupted() {
     local name=$1; shift
-    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/$name/checkpoint-14"
+    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/newest-$name" && mv "$work/$name/checkpoint-14" "$work/newest-$name"
 }
 for how in partner xor; do
     for lost in 0 1 2; do
@@ -57,11 +57,100 @@ for lost in "0 1" "0 1 2"; do
     check "... which is older" has run 'resuming .*checkpoint-8 at update 8'
     check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
 done
+# restored HOW: as the killed run of that redundancy left everything
+restored() { rm -rf "$work/run" "$work"/disk-? && cp -r "$work/whole-$1" "$work/run" && cp -r "$work/kept-$1"/disk-? "$work"; }
+goes_on() { train run 6 "${local_options[@]}" --checkpoint.redundancy "$1" --resume_from_checkpoint latest; }
+# marr FILE: another value in a byte of its middle
+marr() { local at b; at=$(($(stat -c %s "$1") / 2)); b=$(od -An -tu1 -j$at -N1 "$1"); printf "\\x$(printf %x $((b ^ 16)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none; }
+for how in partner xor; do
+    restored $how
+    marr "$work/disk-1/ckpt/checkpoint-12/shards/shard-00002-of-00006.h5"
+    check "$how: a damaged shard counts as lost" goes_on $how
+    check "... by name" has run 'checkpoint-12/shards/shard-00002-of-00006.h5 is damaged: it counts as lost'
+    check "... and is made good" has run "checkpoint-12 is recovered from node-local checkpoints; $([ $how = xor ] && echo 1 || echo 0) of 6"
+    check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+done
+restored xor
+rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+marr "$work/disk-2/ckpt/checkpoint-12/shards/parity-00004"
+check "xor: a damaged parity is noticed before it is used" goes_on xor
+check "... by name" has run 'checkpoint-12/shards/parity-00004 is damaged: it counts as lost'
+check "... and the older one of the nodes is taken" has run 'resuming .*checkpoint-10 at update 10'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+restored xor
+marr "$work/disk-1/ckpt/checkpoint-12/nodes"; marr "$work/disk-0/ckpt/checkpoint-12/checkpoint.h5"
+check "xor: two nodes whose metadata are damaged" goes_on xor
+check "... count as lost" has run 'resuming .*checkpoint-10 at update 10'
+restored xor
+cp -r "$work/straight/checkpoint-20" "$work/run"
+check "a newer checkpoint of another run in output_dir" goes_on xor
+check "... does not stand for what the nodes have" has run 'resuming .*checkpoint-12 at update 12'
+check "... and is not passed off as this one's" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+
+restored xor
+cp -r "$work/newest-whole-xor" "$work/run/checkpoint-14"
+marr "$work/run/checkpoint-14/shards/shard-00001-of-00006.h5"
+check "the newest shared one turns out to be damaged" goes_on xor
+check "... by name" has run 'checkpoint-14 is passed over: .*shard-00001-of-00006.h5 is damaged'
+check "... what nodes have is newer than the next shared one" has run 'resuming .*checkpoint-12 at update 12'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+
+# what tools say of a node's part
+restored xor
+ckpt() { timeout -k 5 60 "$STAGECOACH" ckpt "$@"; }
+part=$work/disk-1/ckpt
+check "ls says what a node's part is" is "$(ckpt ls "$part" | awk 'NR > 1 { $2 = $3 = $4 = $8 = ""; print }' | tr -s ' ' | paste -sd,)" \
+    "10 6 0 float32 - part: node 1's of 3, redundancy xor,12 6 0 float32 - part: node 1's of 3, redundancy xor"
+check "... in JSON too" is "$(ckpt ls "$part" --json | grep -cE '"state": "part"|"part": "node 1.s of 3')" 4
+check "verify checks what is there" is "$(ckpt verify "$part/checkpoint-12" | sed 's/.*: whole/whole/; s/ files.*//')" "whole as what node 1 of 3 holds: 7"
+marr "$part/checkpoint-12/shards/parity-00003"
+refuses "show says why it cannot" 1 'is only what node 1 of 3 holds of a checkpoint; train --resume_from_checkpoint latest' "$STAGECOACH" ckpt show "$part/checkpoint-12"
+check "verify finds a damaged parity" is "$(ckpt verify "$part/checkpoint-12" | paste -sd' ' | sed 's/.*: damaged/damaged/')" "damaged   shards/parity-00003: does not fit its hash"
+
+# whose they are
+restored xor
+check "a new run with the local_dir of another" train other 6 "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint auto --max_steps 6
+check "... begins afresh" has other 'Updates +6, of which 0 are done'
+check "... says so" has other "$work/local/ckpt/checkpoint-10 is of another run"
+check "... and leaves that one's alone" goes_on xor
+check "... which goes on from them" has run 'resuming .*checkpoint-12 at update 12'
+disks 3
+check "a run that is killed before it shared anything" train early 6 "${local_options[@]}" --max_steps 6 --checkpoint.flush_every 100
+rm -rf "$work/early/checkpoint-6"
+check "... goes on from what its nodes have" train early 6 "${local_options[@]}" --resume_from_checkpoint auto
+check "... as its directory says whose they are" has early 'resuming .*checkpoint-4 at update 4'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/early/checkpoint-20"
+
+# without redundancy
 disks 3
 check "without redundancy all nodes are needed" interrupted bare
+rm -rf "$work/run" "$work/kept-bare" && mkdir "$work/kept-bare" && cp -r "$work"/disk-? "$work/kept-bare" && cp -r "$work/bare" "$work/run"
 check "... and enough" train bare 6 "${local_options[@]}" --resume_from_checkpoint latest
 check "... from the newest" has bare 'resuming .*checkpoint-12 at update 12'
 check "... two stay on each node" is "$(for i in 0 1 2; do kept "$work/disk-$i/ckpt" | wc -w; done | paste -sd' ')" "2 2 2"
+rm -rf "$work"/disk-? && cp -r "$work/kept-bare"/disk-? "$work" && rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+check "... if not, the shared one is used" goes_on none
+check "... which is older" has run 'resuming .*checkpoint-8 at update 8'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+
+# nodes of three ranks that write two files, of two shards and of one
+for how in xor partner; do
+    [ "${STAGECOACH_TEST_ALL:-0}" = 1 ] || [ $how = xor ] || continue
+    disks 2
+    shared=(--checkpoint.writers_per_node 2 --checkpoint.redundancy $how)
+    PER_NODE=3 check "$how: nodes whose ranks share files" interrupted "files-$how" "${shared[@]}"
+    check "... are as many" is "$(ls "$work/disk-1/ckpt/checkpoint-12/shards" | grep -c "^shard.*-of-00004.h5")" $([ $how = xor ] && echo 2 || echo 4)
+    rm -rf "$work/disk-1" && mkdir "$work/disk-1"
+    PER_NODE=3 check "... make up for a lost one" train "files-$how" 6 "${local_options[@]}" "${shared[@]}" --resume_from_checkpoint latest
+    check "... from the newest" has "files-$how" 'resuming .*checkpoint-12 at update 12'
+    check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/files-$how/checkpoint-20"
+done
+for option in "--checkpoint.local_dir $work/common" "--save_on_each_node"; do
+    # shellcheck disable=SC2086  # a list of words
+    refuses "a directory that nodes share: ${option%% *}" 2 "$work/common is the same directory on several nodes" \
+        mpirun -n 4 "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/common" $option
+done
+check "... and nothing is left there" is "$(ls -A "$work/common")" ""
 refuses "redundancy needs a directory" 2 "redundancy.*conflicts with.*local_dir" "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.redundancy xor
 
 # an output_dir on each node

@@ -39,6 +39,14 @@ rm "$work/strict/checkpoint-6/shards/$last"
 refuses "... nor when a file is missing" 1 "checkpoint-6 is damaged: .*$last.*; remove it, or allow an older one" \
     "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/strict" --resume_from_checkpoint auto --checkpoint.resume_strict
 
+# weights only are no damage, and cannot be resumed
+copy weights
+check "the newest is made weights only" bash -c "cd '$work/weights' && '$STAGECOACH' ckpt convert checkpoint-6 w --weights_only && rm -r checkpoint-6 && mv w checkpoint-6"
+check "... and is passed over" train weights 2 --zero.stage 2 --resume_from_checkpoint auto --checkpoint.resume_strict
+check "... by name, with what it is good for" grep -q 'checkpoint-6 is passed over: it holds weights only.*--model.init_from' "$work/weights.log"
+check "... for the one before" grep -q 'resuming .*checkpoint-4 at update 4' "$work/weights.log"
+check "... to the same bits" h5diff "$work/weights/checkpoint-8/checkpoint.h5" "$work/run/checkpoint-8/checkpoint.h5" /model
+
 # three kinds of damage, the oldest is whole
 copy three
 flip "$work/three/checkpoint-6/checkpoint.h5" 2000

@@ -19,6 +19,14 @@ check "... and no others" is "$(kept newest)" "checkpoint-15 checkpoint-20"
 check "milestones stay beside them" train miles --save_total_limit 1 --checkpoint.keep_every 10
 check "... and no others" is "$(kept miles)" "checkpoint-10 checkpoint-15 checkpoint-20"
 
+# a kill between the name of a checkpoint and the link to it
+best=$(readlink "$work/newest/best") stale=checkpoint-15
+[ "$best" != $stale ] || stale=checkpoint-20
+ln -sfn $stale "$work/newest/best" && ln -s "$best" "$work/newest/.best.tmp-0123456789abcdef"
+check "a link that a kill left behind" train newest --save_total_limit 2 --resume_from_checkpoint latest
+check "... goes to the best at the next start" is "$(readlink "$work/newest/best")" "$best"
+check "... and what else was left of it is gone" is "$(cd "$work/newest" && ls -A | grep tmp)" ""
+
 # With a learning rate that ruins the model, the last evaluation is not the best.
 ruin=(--learning_rate 3 --lr_scheduler_type constant --max_grad_norm none)
 check "a run that gets worse" train worse "${ruin[@]}" --save_total_limit 1 --load_best_model_at_end

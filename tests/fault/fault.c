@@ -4,7 +4,8 @@
  *   FAULT_ROOT   only calls on paths below this one count, and only once a path says checkpoint-
  *   FAULT_RANKS  "all", or the rank that is to fail
  *   FAULT_AT     number of the call, from 1; 0: none fails
- *   FAULT_KIND   EIO, ENOSPC, SHORT (half is written, the rest fails with ENOSPC), KILL (SIGKILL), SLEEP (every call from there on
+ *   FAULT_CALL   only calls of this name count: unlink, rmdir, ...; empty: all
+ *   FAULT_KIND   EIO, ENOSPC, EDQUOT, SHORT (half is written, the rest fails with ENOSPC), KILL (SIGKILL), SLEEP (every call from there on
  *                takes FAULT_MS milliseconds more)
  *   FAULT_MEMINFO  is read in the place of /proc/meminfo
  *   FAULT_COUNT  file to which the number of calls is written, with .RANK appended; and what each call was
@@ -58,7 +59,7 @@ static int fault(const char *call, const char *path)
 {
     const char *root = setting("FAULT_ROOT"), *kind = setting("FAULT_KIND");
     int saved = errno, outcome = 0;
-    if (!*root || strncmp(path, root, strlen(root)) != 0) return 0;
+    if (!*root || strncmp(path, root, strlen(root)) != 0 || (*setting("FAULT_CALL") && strcmp(call, setting("FAULT_CALL")) != 0)) return 0;
     pthread_mutex_lock(&lock);
     if (n_calls > 0 || strstr(path, "checkpoint-")) {
         n_calls++;
@@ -69,7 +70,7 @@ static int fault(const char *call, const char *path)
             nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
         } else if (is_chosen() && n_calls == at) {
             if (strcmp(kind, "KILL") == 0) kill(getpid(), SIGKILL);
-            outcome = strcmp(kind, "EIO") == 0 ? EIO : strcmp(kind, "SHORT") == 0 ? -1 : ENOSPC;
+            outcome = strcmp(kind, "EIO") == 0 ? EIO : strcmp(kind, "EDQUOT") == 0 ? EDQUOT : strcmp(kind, "SHORT") == 0 ? -1 : ENOSPC;
         }
     }
     pthread_mutex_unlock(&lock);
@@ -204,4 +205,25 @@ int rename(const char *from, const char *to)
     REAL(int, "rename", const char *, const char *);
     FAIL_IF(fault("rename", from));
     return real(from, to);
+}
+
+int unlink(const char *path)
+{
+    REAL(int, "unlink", const char *);
+    FAIL_IF(fault("unlink", path));
+    return real(path);
+}
+
+int rmdir(const char *path)
+{
+    REAL(int, "rmdir", const char *);
+    FAIL_IF(fault("rmdir", path));
+    return real(path);
+}
+
+int symlink(const char *target, const char *path)
+{
+    REAL(int, "symlink", const char *, const char *);
+    FAIL_IF(fault("symlink", path));
+    return real(target, path);
 }

@@ -1,4 +1,4 @@
-/* Loading: any number of ranks and any stage read what any other wrote, in no more memory than the shard and one block. */
+/* Memory: loading takes the shard and one block, saving the copy and one or two; and any number of ranks and any stage read what any other wrote. */
 #include "mpi_check.h"
 
 #include <stdlib.h>
@@ -163,6 +163,62 @@ START_TEST(loading_takes_the_shard_and_one_block)
 }
 END_TEST
 
+/* One save of copies, to a directory of all ranks or, with sgc_world, to one of each. */
+static sgc_status save_copy(job *j, const sgc_world *nodes, sgc_spread_kind spread, int64_t block_size, void *buffer)
+{
+    sgc_status st = SGC_OK;
+    char own[SGC_PATH_MAX], name[32];
+    sgc_save *s = NULL;
+    sgc_run_state state = {.step = spread};
+    sgc_ckpt_files *files = NULL;
+    sgc_ckpt_info info = {.run_id = "0123456789abcdef", .stage = 3, .dtype = "float32", .isa = "AVX2", .version = "1"};
+    snprintf(name, sizeof(name), "of-%d", nodes ? world.rank : 0);
+    SGC_TRY(sgc_path_join(own, directory, name));
+    SGC_TRY(sgc_files_make(&files, &world, 0));
+    sgc_ckpt_job what = {.output_dir = own, .group = j->group, .engine = j->engine, .model = j->model, .state = &state, .info = &info,
+                         .config_text = "", .block_size = block_size, .files = files, .nodes = nodes, .spread = spread};
+    SGC_TRY(sgc_ckpt_begin(&s, &what, buffer));
+    SGC_TRY(sgc_save_finish(s));
+done:
+    sgc_save_free(s);
+    sgc_files_free(files);
+    return st;
+}
+
+/* Each rank is a node. Slack: HDF5, and what messages take below MPI. */
+START_TEST(saving_takes_the_copy_and_two_blocks)
+{
+    enum { SLACK_KB = 4096, WIDTH = 512 };
+    job j;
+    make_directory();
+    mpi_assert_ok(start(&j, ALL, 3, WIDTH));
+    size_t n_bytes = sgc_save_buffer_bytes(j.engine, j.model);
+    void *buffer = malloc(n_bytes);
+    mpi_assert(buffer);
+    memset(buffer, 1, n_bytes);
+    mpi_assert(sgc_mem_peak(SGC_MEM_CHECKPOINT) <= BLOCK); /* of loading */
+    mpi_assert_ok(save_copy(&j, NULL, SGC_SPREAD_NONE, BLOCK, buffer));
+    mpi_assert(sgc_mem_peak(SGC_MEM_CHECKPOINT) <= BLOCK);
+    mpi_assert_ok(sgc_world_set_nodes(&world, 1));
+    for (int64_t block = BLOCK; block <= 16 * BLOCK; block *= 16)
+        for (sgc_spread_kind spread = SGC_SPREAD_PARTNER; spread <= SGC_SPREAD_ALL; spread++) {
+            bool is_measured = forget_peak();
+            int64_t before_kb = status_kb("VmRSS");
+            mpi_assert_ok(save_copy(&j, &world, spread, block, buffer));
+            int64_t peak_kb = status_kb("VmHWM");
+            mpi_assert(sgc_mem_peak(SGC_MEM_CHECKPOINT) <= 2 * (size_t)block);
+            mpi_assert(!is_measured || peak_kb - before_kb <= 2 * block / 1024 + SLACK_KB);
+            if (IS_ROOT) sgc_remove_tree(directory);
+            mpi_assert(sgc_barrier(ALL) == SGC_OK);
+        }
+    mpi_assert(sgc_mem_peak(SGC_MEM_CHECKPOINT) > 2 * BLOCK && sgc_mem_held(SGC_MEM_CHECKPOINT) == 0); /* the option is what bounds it */
+    mpi_assert_ok(sgc_world_set_nodes(&world, world.size));
+    free(buffer);
+    stop(&j);
+    remove_directory();
+}
+END_TEST
+
 /* The group of the first n ranks; NULL on the others. */
 static sgc_group *first_ranks(int n)
 {
@@ -203,4 +259,4 @@ START_TEST(every_world_size_and_stage_loads_what_every_other_saved)
 }
 END_TEST
 
-MPI_UNIT_MAIN("ckpt_load", loading_takes_the_shard_and_one_block, every_world_size_and_stage_loads_what_every_other_saved)
+MPI_UNIT_MAIN("ckpt_load", loading_takes_the_shard_and_one_block, saving_takes_the_copy_and_two_blocks, every_world_size_and_stage_loads_what_every_other_saved)

@@ -1,6 +1,8 @@
 /*
  * Calling one kernel on several devices with the same numbers. A case is a function that takes its arguments from a `call`;
- * input and output arrays get random numbers that depend on their order alone, in the element types of the device.
+ * input and output arrays get random numbers that depend on their order alone, in the element types of the device. What a kernel gets are
+ * addresses of the device's memory; `element` looks at the host's copy, which is the same where the device has no memory of its own, and is
+ * fetched by `run` where it has.
  */
 #ifndef SGC_TESTS_KERNELS_H
 #define SGC_TESTS_KERNELS_H
@@ -16,13 +18,21 @@
 
 enum { MAX_ARRAYS = 32 };
 
-typedef struct array { void *data; int64_t n; sgc_dtype type; bool is_output; } array;
+typedef struct array {
+    void *data;              /* the host's  */
+    void *device;            /* the device's: data, if it has no memory of its own */
+    int64_t n;
+    sgc_dtype type;
+    bool is_output;
+} array;
 
 typedef struct call {
     sgc_device *device;
     int64_t size[6];
     uint32_t seed;
-    bool bf16_numbers;        /* random numbers are exact in bf16, whatever the device */
+    sgc_dtype numbers;        /* random numbers are exact in this type, whatever the device */
+    void *blocks[4];          /* owned: integers of the device */
+    int n_blocks;
     array arrays[MAX_ARRAYS]; /* owned */
     int n_arrays;
 } call;
@@ -38,6 +48,7 @@ static inline double random_number(uint32_t seed, uint32_t which, int64_t i)
 static inline double element(const array *a, int64_t i)
 {
     if (a->type == SGC_F64) return ((const double *)a->data)[i];
+    if (a->type == SGC_F16) return sgc_f16_to_float(((const sgc_f16 *)a->data)[i]);
     return a->type == SGC_F32 ? ((const float *)a->data)[i] : sgc_bf16_to_float(((const sgc_bf16 *)a->data)[i]);
 }
 
@@ -45,21 +56,40 @@ static inline void set_element(const array *a, int64_t i, double x)
 {
     if (a->type == SGC_F64) ((double *)a->data)[i] = x;
     else if (a->type == SGC_F32) ((float *)a->data)[i] = (float)x;
+    else if (a->type == SGC_F16) sgc_dtype_pack(SGC_F16, &(float){(float)x}, 1, (sgc_f16 *)a->data + i);
     else ((sgc_bf16 *)a->data)[i] = sgc_float_to_bf16((float)x);
+}
+
+/* A number as it is after a stay in this type. */
+static inline double through(sgc_dtype type, double x)
+{
+    uint64_t bits;
+    const array one = {.data = &bits, .n = 1, .type = type};
+    set_element(&one, 0, x);
+    return element(&one, 0);
+}
+
+static inline void to_device(const call *c, const array *a)
+{
+    if (a->device != a->data) ck_assert_msg(sgc_device_write(c->device, a->device, a->data, (size_t)a->n * sgc_dtype_bytes(a->type)) == SGC_OK, "%s", sgc_err_message());
+}
+static inline void from_device(const call *c, const array *a)
+{
+    if (a->device != a->data) ck_assert_msg(sgc_device_read(c->device, a->data, a->device, (size_t)a->n * sgc_dtype_bytes(a->type)) == SGC_OK, "%s", sgc_err_message());
 }
 
 static inline void *new_array(call *c, int64_t n, sgc_dtype type, bool is_output)
 {
     array *a = &c->arrays[c->n_arrays];
     ck_assert_int_lt(c->n_arrays, MAX_ARRAYS);
-    *a = (array){malloc((size_t)n * sgc_dtype_bytes(type) + 1), n, type, is_output};
+    *a = (array){.data = malloc((size_t)n * sgc_dtype_bytes(type) + 1), .n = n, .type = type, .is_output = is_output};
     ck_assert_ptr_nonnull(a->data);
-    for (int64_t i = 0; i < n; i++) {
-        double x = random_number(c->seed, (uint32_t)c->n_arrays, i);
-        set_element(a, i, c->bf16_numbers ? sgc_bf16_to_float(sgc_float_to_bf16((float)x)) : x);
-    }
+    a->device = c->device->ops->memory ? sgc_device_alloc(c->device, SGC_MEM_ACTIVATIONS, (size_t)n * sgc_dtype_bytes(type)) : a->data;
+    ck_assert_msg(a->device != NULL, "%s", sgc_err_message());
+    for (int64_t i = 0; i < n; i++) set_element(a, i, through(c->numbers, random_number(c->seed, (uint32_t)c->n_arrays, i)));
+    to_device(c, a);
     c->n_arrays++;
-    return a->data;
+    return a->device;
 }
 
 static inline void *in(call *c, int64_t n) { return new_array(c, n, c->device->ops->value, false); }
@@ -72,33 +102,47 @@ static inline double *out_double(call *c, int64_t n) { return new_array(c, n, SG
 static inline void *positive(call *c)
 {
     const array *a = &c->arrays[c->n_arrays - 1];
-    for (int64_t i = 0; i < a->n; i++) set_element(a, i, fabs(element(a, i)) + 0.5); /* in bf16 perhaps rounded, on every device alike */
-    if (c->bf16_numbers)
-        for (int64_t i = 0; i < a->n; i++) set_element(a, i, sgc_bf16_to_float(sgc_float_to_bf16((float)element(a, i))));
-    return a->data;
+    for (int64_t i = 0; i < a->n; i++) set_element(a, i, through(c->numbers, fabs(element(a, i)) + 0.5)); /* perhaps rounded, on every device alike */
+    to_device(c, a);
+    return a->device;
+}
+
+/* A copy where the device sees it. */
+static inline const void *integers(call *c, const void *host, size_t bytes)
+{
+    if (!c->device->ops->memory) return host;
+    void *p = sgc_device_alloc(c->device, SGC_MEM_ACTIVATIONS, bytes);
+    ck_assert(p && c->n_blocks < (int)(sizeof(c->blocks) / sizeof(c->blocks[0])) && sgc_device_write(c->device, p, host, bytes) == SGC_OK);
+    return c->blocks[c->n_blocks++] = p;
 }
 
 static inline void free_call(call *c)
 {
-    for (int i = 0; i < c->n_arrays; i++) free(c->arrays[i].data);
-    c->n_arrays = 0;
+    for (int i = 0; i < c->n_arrays; i++) {
+        if (c->arrays[i].device != c->arrays[i].data) sgc_device_free(c->device, c->arrays[i].device);
+        free(c->arrays[i].data);
+    }
+    for (int i = 0; i < c->n_blocks; i++) sgc_device_free(c->device, c->blocks[i]);
+    c->n_arrays = c->n_blocks = 0;
 }
 
-static inline call run(void (*kernel)(call *), sgc_device *d, const int64_t size[6], uint32_t seed, bool bf16_numbers)
+static inline call run(void (*kernel)(call *), sgc_device *d, const int64_t size[6], uint32_t seed, sgc_dtype numbers)
 {
-    call c = {.device = d, .seed = seed, .bf16_numbers = bf16_numbers};
+    call c = {.device = d, .seed = seed, .numbers = numbers};
     memcpy(c.size, size, sizeof(c.size));
     kernel(&c);
+    for (int i = 0; i < c.n_arrays; i++)
+        if (c.arrays[i].is_output) from_device(&c, &c.arrays[i]);
     return c;
 }
 
-/* The largest difference of any output of a that is bf16, or of any other, over the largest number of that output. */
-static inline double distance(const call *a, const call *b, bool of_bf16)
+/* The largest difference of any output of a that is of a 16-bit type, or of any other, over the largest number of that output. */
+static inline double distance(const call *a, const call *b, bool of_16_bits)
 {
     double worst = 0;
     for (int k = 0; k < a->n_arrays; k++) {
         double difference = 0, largest = 0;
-        if (!a->arrays[k].is_output || (a->arrays[k].type == SGC_BF16) != of_bf16) continue;
+        if (!a->arrays[k].is_output || (sgc_dtype_bytes(a->arrays[k].type) == 2) != of_16_bits) continue;
         for (int64_t i = 0; i < a->arrays[k].n; i++) {
             double x = element(&a->arrays[k], i), y = element(&b->arrays[k], i);
             if (!(fabs(x - y) <= difference)) difference = fabs(x - y);
@@ -121,13 +165,21 @@ static inline bool same_bits(const call *a, const call *b)
 typedef struct kernel_case {
     const char *name;
     void (*kernel)(call *);
-    double tolerance;      /* of `distance` to ref64 in outputs that are not bf16 */
-    double bf16_tolerance; /* and in those that are, in units of 2^-8: the error of one rounding */
+    double tolerance;      /* of `distance` to ref64 in outputs of more than 16 bits */
+    double bf16_tolerance; /* and in those that are, in units of 2^-8: the error of one rounding; of fp16, 2^-11 */
     int n_sizes;
     int64_t size[16][6];
 } kernel_case;
 
 extern const kernel_case kernel_cases[];
 extern const int n_kernel_cases;
+
+static inline void open_device(sgc_device *d, const char *name, bool full_determinism)
+{
+    ck_assert_msg(sgc_device_open(d, name, full_determinism) == SGC_OK, "%s", sgc_err_message());
+}
+
+/* Every case on d against ref64. */
+void compare_all(sgc_device *d, const char *name);
 
 #endif

@@ -18,6 +18,7 @@ typedef struct fixture {
     sgc_model model;
     sgc_group *group;
     sgc_ckpt_info info;
+    bool weights_only;        /* what is saved from here on */
 } fixture;
 
 static void set_up(fixture *f)
@@ -41,11 +42,13 @@ static void save(fixture *f, int64_t step, const char *run_id)
     static float values[N_SHARD];
     char path[SGC_PATH_MAX];
     sgc_run_state state = {.step = step};
-    sgc_ckpt_part part = {.unit = &f->unit, .slot = SGC_SLOT_MODEL, .flat = sgc_flat_make(N_SHARD, 1), .values = values};
+    sgc_ckpt_part parts[SGC_N_SLOTS];
+    for (int slot = 0; slot < SGC_N_SLOTS; slot++)
+        parts[slot] = (sgc_ckpt_part){.unit = &f->unit, .slot = slot, .flat = sgc_flat_make(N_SHARD, 1), .values = values};
     strcpy(f->info.run_id, run_id);
     sgc_ckpt_job job = {.output_dir = f->directory, .group = f->group, .model = &f->model, .state = &state, .info = &f->info,
                         .config_text = "", .block_size = 4096};
-    ck_assert_msg(sgc_ckpt_write_parts(&job, &part, 1, path) == SGC_OK, "%s", sgc_err_message());
+    ck_assert_msg(sgc_ckpt_write_parts(&job, parts, f->weights_only ? 1 : SGC_N_SLOTS, path) == SGC_OK, "%s", sgc_err_message());
 }
 
 static void shell(const fixture *f, const char *command)
@@ -58,7 +61,7 @@ static void shell(const fixture *f, const char *command)
 /* "100 complete, 200 damaged, ..." */
 static void expect(const fixture *f, const char *wanted)
 {
-    static const char *const names[] = {"complete", "damaged", "partial", "old"};
+    static const char *const names[] = {"complete", "damaged", "partial", "old", "part"};
     sgc_str found = {0};
     sgc_ckpt_entry *entries;
     int n;
@@ -73,7 +76,7 @@ static void expect(const fixture *f, const char *wanted)
 static void expect_latest(const fixture *f, const char *wanted)
 {
     char path[SGC_PATH_MAX];
-    ck_assert_int_eq(sgc_ckpt_latest(f->directory, INT64_MAX, false, path), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_latest(f->directory, INT64_MAX, false, true, path), SGC_OK);
     const char *name = strrchr(path, '/');
     ck_assert_str_eq(name ? name + 1 : path, wanted);
 }
@@ -124,14 +127,92 @@ START_TEST(latest_is_of_the_run_that_the_directory_belongs_to)
 }
 END_TEST
 
+START_TEST(what_has_no_optimizer_states_is_not_resumed_nor_counted)
+{
+    fixture f;
+    char path[SGC_PATH_MAX];
+    bool surplus[4];
+    int n;
+    sgc_ckpt_entry *entries;
+    set_up(&f);
+    for (int step = 10; step <= 20; step += 10) save(&f, step, run_a);
+    f.weights_only = true;
+    save(&f, 30, run_a);
+    expect_latest(&f, "checkpoint-20");
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, INT64_MAX, true, true, path), SGC_OK); /* it is no damage */
+    ck_assert_ptr_nonnull(strstr(path, "checkpoint-20"));
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, INT64_MAX, false, false, path), SGC_OK); /* to evaluate it will do */
+    ck_assert_ptr_nonnull(strstr(path, "checkpoint-30"));
+    ck_assert_int_eq(sgc_ckpt_list(f.directory, &entries, &n), SGC_OK);
+    sgc_retention_choose(&(sgc_retention){.limit = 1}, run_a, entries, n, surplus);
+    ck_assert(n == 3 && surplus[0] && !surplus[1] && !surplus[2]);
+    free(entries);
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(what_commands_left_is_listed_and_stays_at_a_start)
+{
+    fixture f;
+    set_up(&f);
+    save(&f, 1, run_a);
+    shell(&f, "mkdir -p .weights.tmp-0123456789abcdef/shards .hidden.tmp-0 .tmp-0123456789abcdef .other.tmp-0123456789abcdef/precious && "
+              "touch .weights.tmp-0123456789abcdef/config.cfg.tmp .file.tmp-0123456789abcdef && ln -s checkpoint-1 .best.tmp-0123456789abcdef && "
+              "ln -s checkpoint-1 .link.tmp-0123456789abcdef");
+    expect(&f, "-1 partial, -1 partial, 1 complete");
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1, NULL), SGC_OK);
+    expect(&f, "-1 partial, 1 complete");
+    shell(&f, "test -d .weights.tmp-0123456789abcdef -a ! -L .best.tmp-0123456789abcdef -a -f checkpoint-1/manifest");
+    ck_assert_int_eq(sgc_ckpt_delete(f.directory, ".weights.tmp-0123456789abcdef"), SGC_OK);
+    expect(&f, "1 complete");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(on_a_disk_of_nodes_other_runs_are_left_alone)
+{
+    fixture f;
+    set_up(&f);
+    for (int step = 1; step <= 2; step++) save(&f, step, run_b);
+    for (int step = 3; step <= 6; step++) save(&f, step, run_a);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 5, run_a), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 complete, 6 old");
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 0, "cccccccccccccccc"), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_prune_local(f.directory, "cccccccccccccccc", 1), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 complete, 6 old");
+    ck_assert_int_eq(sgc_ckpt_prune_local(f.directory, run_a, 2), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 4 complete, 5 complete");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(a_directory_belongs_to_the_run_of_its_report_or_of_its_newest)
+{
+    fixture f;
+    char run[SGC_ID_CHARS + 1];
+    int64_t step;
+    set_up(&f);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && !run[0]);
+    save(&f, 10, run_a);
+    save(&f, 20, run_b);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 20 && strcmp(run, run_b) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, 20, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
+    shell(&f, "printf '{\"run_id\": \"aaaaaaaaaaaaaaaa\"}' >run.json");
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
+    shell(&f, "rm -r checkpoint-10");
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && strcmp(run, run_a) == 0);
+    tear_down(&f);
+}
+END_TEST
+
 START_TEST(a_directory_that_is_not_there_has_no_latest_and_no_list)
 {
     char path[SGC_PATH_MAX];
     sgc_ckpt_entry *entries;
     int n;
-    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", INT64_MAX, false, path), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_latest("/nonexistent", INT64_MAX, false, true, path), SGC_OK);
     ck_assert_str_eq(path, "");
-    ck_assert_int_eq(sgc_ckpt_set_aside("/nonexistent", -1), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_aside("/nonexistent", -1, NULL), SGC_OK);
     ck_assert_int_eq(sgc_ckpt_list("/nonexistent", &entries, &n), SGC_EDATA);
     ck_assert_ptr_nonnull(strstr(sgc_err_message(), "/nonexistent"));
     sgc_err_clear();
@@ -230,10 +311,10 @@ START_TEST(the_link_to_the_best_moves_along_and_never_leads_nowhere)
     ck_assert_int_eq(sgc_ckpt_set_best(f.directory, "checkpoint-3"), SGC_OK);
     expect_best(&f, "checkpoint-3");
     shell(&f, "mkdir moved && mv best checkpoint-3 moved && cd / && test -f $OLDPWD/moved/best/manifest && cd $OLDPWD && mv moved/* . && rmdir moved");
-    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 2), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 2, NULL), SGC_OK);
     ck_assert_int_eq(sgc_ckpt_repair_best(f.directory, 2), SGC_OK);
     expect_best(&f, "checkpoint-2");
-    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 0), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 0, NULL), SGC_OK);
     ck_assert_int_eq(sgc_ckpt_repair_best(f.directory, 2), SGC_OK);
     expect_best(&f, "");
     shell(&f, "mkdir best");
@@ -251,11 +332,11 @@ START_TEST(later_checkpoints_are_set_aside_and_leftovers_swept)
     set_up(&f);
     for (int step = 1; step <= 3; step++) save(&f, step, run_a);
     shell(&f, "rm checkpoint-3/config.cfg && mkdir -p .checkpoint-4.tmp-0123456789abcdef/shards");
-    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1, NULL), SGC_OK);
     expect(&f, "1 complete, 2 old, 3 old");
     expect_latest(&f, "checkpoint-1");
     save(&f, 2, run_a);
-    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, -1), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, -1, NULL), SGC_OK);
     expect(&f, "1 old, 2 old, 2 old, 3 old");
     expect_latest(&f, "");
     tear_down(&f);
@@ -349,7 +430,9 @@ START_TEST(a_lock_is_stale_only_when_its_holder_is_surely_dead)
 }
 END_TEST
 
-UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, latest_is_of_the_run_that_the_directory_belongs_to, a_directory_that_is_not_there_has_no_latest_and_no_list,
+UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, latest_is_of_the_run_that_the_directory_belongs_to, what_has_no_optimizer_states_is_not_resumed_nor_counted,
+          what_commands_left_is_listed_and_stays_at_a_start, on_a_disk_of_nodes_other_runs_are_left_alone,
+          a_directory_belongs_to_the_run_of_its_report_or_of_its_newest, a_directory_that_is_not_there_has_no_latest_and_no_list,
           rotation_deletes_the_oldest_of_its_own_run_only, the_best_the_last_and_milestones_are_no_surplus,
           a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial, the_link_to_the_best_moves_along_and_never_leads_nowhere, later_checkpoints_are_set_aside_and_leftovers_swept,
           a_second_job_is_refused_by_name_until_the_first_ends, the_lock_of_a_killed_job_is_taken_over,

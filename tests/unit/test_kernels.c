@@ -27,32 +27,6 @@ static bool open_level(sgc_device *d, const char *name, const char *level)
     for (int level = 0; level < N_LEVELS; level++) \
         if (open_level(&(d), name, levels[level]))
 
-static void open_device(sgc_device *d, const char *name, bool full_determinism)
-{
-    ck_assert_msg(sgc_device_open(d, name, full_determinism) == SGC_OK, "%s", sgc_err_message());
-}
-
-static void compare_all(sgc_device *d, const char *name)
-{
-    sgc_device reference;
-    const bool bf16 = d->ops->value == SGC_BF16;
-    open_device(&reference, "ref64", false);
-    for (int k = 0; k < n_kernel_cases; k++)
-        for (int i = 0; i < kernel_cases[k].n_sizes; i++) {
-            const int64_t *s = kernel_cases[k].size[i];
-            call a = run(kernel_cases[k].kernel, d, s, 1, bf16), b = run(kernel_cases[k].kernel, &reference, s, 1, bf16);
-            for (int of_bf16 = 0; of_bf16 <= bf16; of_bf16++) {
-                double tolerance = of_bf16 ? (kernel_cases[k].bf16_tolerance + 0.01) * 0x1p-8 : kernel_cases[k].tolerance;
-                double error = distance(&a, &b, of_bf16);
-                ck_assert_msg(error <= tolerance, "%s on %s at %s, %s outputs at %lld %lld %lld %lld %lld: %.3g", kernel_cases[k].name, d->ops->name, name,
-                              of_bf16 ? "bf16" : "wide", (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4], error);
-            }
-            free_call(&a);
-            free_call(&b);
-        }
-    sgc_device_close(&reference);
-}
-
 START_TEST(every_kernel_agrees_with_the_reference_at_every_instruction_set)
 {
     sgc_device d;
@@ -87,10 +61,10 @@ END_TEST
 static void check_threads(sgc_device *d, const kernel_case *k, const int64_t *size)
 {
     omp_set_num_threads(1);
-    call one = run(k->kernel, d, size, 2, false);
+    call one = run(k->kernel, d, size, 2, SGC_F64);
     for (int n_threads = 2; n_threads <= 4; n_threads++) {
         omp_set_num_threads(n_threads);
-        call more = run(k->kernel, d, size, 2, false);
+        call more = run(k->kernel, d, size, 2, SGC_F64);
         ck_assert_msg(same_bits(&one, &more), "%s at %lld %lld %lld %lld differs at %d threads", k->name, (long long)size[0], (long long)size[1],
                       (long long)size[2], (long long)size[3], n_threads);
         free_call(&more);

@@ -48,6 +48,30 @@ START_TEST(any_slice_of_normals_equals_the_whole)
 }
 END_TEST
 
+/* They are made in vectors, by series of our own. */
+START_TEST(normals_have_the_bits_that_the_library_of_mathematics_gives)
+{
+    enum { N = 1 << 20 };
+    const double mean[] = {0, 0, 0.7}, std[] = {0.02, 3, 1e-3};
+    float *x = malloc(N * sizeof(*x));
+    ck_assert_ptr_nonnull(x);
+    for (int k = 0; k < 3; k++) {
+        sgc_philox_key key = sgc_philox_make_key((uint64_t)k, SGC_PURPOSE_INIT);
+        sgc_normal_fill(x, N, (uint64_t)k, SGC_PURPOSE_INIT, 9, 0, mean[k], std[k]);
+        for (uint32_t block = 0; block < N / 4; block++) {
+            uint32_t r[4];
+            double z[4];
+            sgc_philox(key, (uint32_t[4]){block, 0, 9, 0}, r);
+            sgc_normal_pair(r[0], r[1], z);
+            sgc_normal_pair(r[2], r[3], z + 2);
+            for (uint32_t j = 0; j < 4; j++)
+                if (x[4 * block + j] != (float)(mean[k] + std[k] * z[j])) ck_abort_msg("number %u differs", 4 * block + j);
+        }
+    }
+    free(x);
+}
+END_TEST
+
 START_TEST(streams_of_normals_differ)
 {
     float a[64], b[64];
@@ -97,4 +121,4 @@ START_TEST(the_extreme_words_give_finite_normals)
 END_TEST
 
 UNIT_MAIN("philox", known_answers_of_random123, keys_differ_by_seed_and_purpose, any_slice_of_normals_equals_the_whole,
-          streams_of_normals_differ, normals_have_the_moments_of_the_normal_distribution, the_extreme_words_give_finite_normals)
+          normals_have_the_bits_that_the_library_of_mathematics_gives, streams_of_normals_differ, normals_have_the_moments_of_the_normal_distribution, the_extreme_words_give_finite_normals)

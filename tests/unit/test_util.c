@@ -199,6 +199,19 @@ START_TEST(the_hash_is_xxh3)
 }
 END_TEST
 
+START_TEST(a_hash_of_pieces_is_that_of_the_whole)
+{
+    char bytes[1000];
+    sgc_hasher *h = sgc_hasher_new();
+    ck_assert_ptr_nonnull(h);
+    for (size_t i = 0; i < sizeof(bytes); i++) bytes[i] = (char)(i * i);
+    ck_assert(sgc_hasher_value(h) == sgc_hash64("", 0));
+    for (size_t i = 0; i < sizeof(bytes); i += 125) sgc_hasher_add(h, bytes + i, 125);
+    ck_assert(sgc_hasher_value(h) == sgc_hash64(bytes, sizeof(bytes)));
+    sgc_hasher_free(h);
+}
+END_TEST
+
 START_TEST(time_counts_from_the_start_of_the_process)
 {
     nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
@@ -223,5 +236,5 @@ END_TEST
 UNIT_MAIN("util", paths_are_joined_with_one_slash, directories_are_made_with_their_parents_and_removed_with_their_content,
           a_file_in_the_way_of_a_directory_is_named, what_is_written_is_read_back, a_file_that_cannot_be_read_is_named,
           a_failed_write_leaves_what_was_there, a_short_file_is_an_error, files_and_directories_are_synced, text_grows_as_needed,
-          edit_distance_counts_transpositions_once, bytes_are_written_with_a_unit, the_hash_is_xxh3,
+          edit_distance_counts_transpositions_once, bytes_are_written_with_a_unit, the_hash_is_xxh3, a_hash_of_pieces_is_that_of_the_whole,
           time_counts_from_the_start_of_the_process, the_node_name_has_no_domain)

@@ -103,7 +103,7 @@ sgc_status sgc_cpu_open(sgc_device *d, const sgc_device_spec *spec)
     d->state = cpu;
     SGC_TRY(choose_level(&l));
     cpu->simd = is_bf16 ? l->bf16 : l->f32;
-    SGC_TRY(sgc_gemm_open(&cpu->gemm, d->exact_threads));
+    SGC_TRY(sgc_gemm_open(&cpu->gemm));
     if (is_bf16) {
         cpu->multiplies_bf16 = l->multiplies_bf16 && sgc_gemm_takes_bf16(cpu->gemm);
         d->emulates = !cpu->multiplies_bf16 || !has_bf16();

@@ -18,11 +18,8 @@ typedef struct sgc_product {
     bool add, ta, tb, bf16, c_is_float;
 } sgc_product;
 
-/**
- * @param one_thread  each product runs on the thread that calls sgc_gemm_run, which may be called by several threads at once; else
- *                    products use all OpenMP threads and one thread calls.
- */
-sgc_status sgc_gemm_open(sgc_gemm **g, bool one_thread);
+/* Each product runs on the thread that calls sgc_gemm_run, which several threads may call at once. */
+sgc_status sgc_gemm_open(sgc_gemm **g);
 void sgc_gemm_close(sgc_gemm *g); /* NULL is allowed */
 
 /* Does the library multiply bf16 on this machine, other than by plain loops? */
@@ -31,7 +28,7 @@ bool sgc_gemm_takes_bf16(sgc_gemm *g);
 /* Get ready for products of the shape of p, on threads 0 .. n_threads - 1. Costs time and memory at the first call of a shape only. */
 sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads);
 
-/* Compute a product whose shape was prepared. With one_thread, within a parallel region and with omp_set_num_threads(1). */
+/* Compute a product whose shape was prepared. Called with omp_set_num_threads(1). */
 sgc_status sgc_gemm_run(sgc_gemm *g, const sgc_product *p, int thread);
 
 #endif

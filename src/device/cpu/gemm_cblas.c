@@ -12,12 +12,11 @@
 /* Of OpenBLAS: other libraries do not have it. */
 extern void openblas_set_num_threads(int n) __attribute__((weak));
 
-struct sgc_gemm { bool one_thread; };
+struct sgc_gemm { char nothing; };
 
-sgc_status sgc_gemm_open(sgc_gemm **g, bool one_thread)
+sgc_status sgc_gemm_open(sgc_gemm **g)
 {
     if (!(*g = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sizeof(**g)))) return SGC_ENOMEM;
-    (*g)->one_thread = one_thread;
     return SGC_OK;
 }
 
@@ -31,8 +30,9 @@ bool sgc_gemm_takes_bf16(sgc_gemm *g)
 
 sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads)
 {
+    (void)g;
     (void)n_threads;
-    if (g->one_thread && openblas_set_num_threads) openblas_set_num_threads(1);
+    if (openblas_set_num_threads) openblas_set_num_threads(1);
     const int64_t sizes[] = {p->m, p->n, p->k, p->lda, p->ldb, p->ldc};
     for (int i = 0; i < 6; i++)
         if (sizes[i] > INT_MAX) return sgc_err(SGC_EARG, "CBLAS takes no matrix with a side of %lld; build with oneDNN", (long long)sizes[i]);

@@ -20,8 +20,7 @@ enum { SRC, WEIGHTS, BIAS, DST, SCRATCHPAD, N_ARGUMENTS };
 static const int argument_number[N_ARGUMENTS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD};
 
 typedef struct shape {
-    int64_t m, n, k, lda, ldb, ldc;
-    int64_t flags, n_threads; /* oneDNN cuts a product by the number of threads at the time that the primitive is made */
+    int64_t m, n, k, lda, ldb, ldc, flags;
 } shape;
 
 typedef struct entry {
@@ -33,7 +32,6 @@ typedef struct entry {
 } entry;
 
 struct sgc_gemm {
-    bool one_thread;
     dnnl_engine_t engine;
     dnnl_stream_t *streams;         /* [n_slots], owned                        */
     void **scratch;                 /* [n_slots], owned, scratch_bytes each    */
@@ -64,13 +62,12 @@ static const char *status_text(dnnl_status_t status)
     }
 }
 
-sgc_status sgc_gemm_open(sgc_gemm **out, bool one_thread)
+sgc_status sgc_gemm_open(sgc_gemm **out)
 {
     sgc_status st = SGC_OK;
     *out = NULL;
     sgc_gemm *g = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, sizeof(*g));
     if (!g) return SGC_ENOMEM;
-    g->one_thread = one_thread;
     g->n_places = 64;
     g->entries = sgc_mem_alloc(SGC_MEM_ACTIVATIONS, g->n_places * sizeof(*g->entries));
     if (!g->entries) {
@@ -109,10 +106,9 @@ void sgc_gemm_close(sgc_gemm *g)
     sgc_mem_free(g);
 }
 
-static shape shape_of(const sgc_gemm *g, const sgc_product *p)
+static shape shape_of(const sgc_product *p)
 {
-    return (shape){p->m, p->n, p->k, p->lda, p->ldb, p->ldc, p->add | p->ta << 1 | p->tb << 2 | (p->bias != NULL) << 3 | p->bf16 << 4 | p->c_is_float << 5,
-                   g->one_thread ? 1 : omp_get_max_threads()};
+    return (shape){p->m, p->n, p->k, p->lda, p->ldb, p->ldc, p->add | p->ta << 1 | p->tb << 2 | (p->bias != NULL) << 3 | p->bf16 << 4 | p->c_is_float << 5};
 }
 
 /* The entry of a shape, or the free place where it belongs. */
@@ -296,10 +292,9 @@ done:
 sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads)
 {
     sgc_status st = SGC_OK;
-    int n_slots = g->one_thread ? n_threads : 1;
-    shape s = shape_of(g, p);
+    shape s = shape_of(p);
     entry *e = find(g->entries, g->n_places, &s);
-    if (e->shape.m && e->n_slots >= n_slots) return SGC_OK;
+    if (e->shape.m && e->n_slots >= n_threads) return SGC_OK;
     if (e->shape.m) { /* more threads than ever before */
         entry_free(e);
     } else if (++g->n_entries > g->n_places / 2) {
@@ -307,12 +302,12 @@ sgc_status sgc_gemm_prepare(sgc_gemm *g, const sgc_product *p, int n_threads)
         e = find(g->entries, g->n_places, &s);
     }
     int n_before = omp_get_max_threads();
-    if (g->one_thread) omp_set_num_threads(1);
-    st = entry_fill(g, e, p, n_slots);
-    if (g->one_thread) omp_set_num_threads(n_before);
+    omp_set_num_threads(1); /* by which the library cuts a product when its primitive is made */
+    st = entry_fill(g, e, p, n_threads);
+    omp_set_num_threads(n_before);
     if (st == SGC_OK) {
         e->shape = s;
-        st = reserve(g, n_slots, e->scratch_bytes);
+        st = reserve(g, n_threads, e->scratch_bytes);
     } else {
         entry_free(e);
     }
@@ -323,18 +318,18 @@ done:
 sgc_status sgc_gemm_run(sgc_gemm *g, const sgc_product *p, int thread)
 {
     sgc_status st = SGC_OK;
-    shape s = shape_of(g, p);
+    shape s = shape_of(p);
     const entry *e = find(g->entries, g->n_places, &s);
-    int slot = g->one_thread ? thread : 0, n = 0;
-    void *const data[N_ARGUMENTS] = {(void *)p->a, (void *)p->b, (void *)p->bias, p->c, g->scratch[slot]};
+    int n = 0;
+    void *const data[N_ARGUMENTS] = {(void *)p->a, (void *)p->b, (void *)p->bias, p->c, g->scratch[thread]};
     dnnl_exec_arg_t arguments[N_ARGUMENTS];
     for (int i = 0; i < N_ARGUMENTS; i++) {
-        if (!e->memory[slot][i]) continue;
-        DNNL_TRY(dnnl_memory_set_data_handle(e->memory[slot][i], data[i]));
-        arguments[n++] = (dnnl_exec_arg_t){argument_number[i], e->memory[slot][i]};
+        if (!e->memory[thread][i]) continue;
+        DNNL_TRY(dnnl_memory_set_data_handle(e->memory[thread][i], data[i]));
+        arguments[n++] = (dnnl_exec_arg_t){argument_number[i], e->memory[thread][i]};
     }
-    DNNL_TRY(dnnl_primitive_execute(e->primitive, g->streams[slot], n, arguments));
-    DNNL_TRY(dnnl_stream_wait(g->streams[slot]));
+    DNNL_TRY(dnnl_primitive_execute(e->primitive, g->streams[thread], n, arguments));
+    DNNL_TRY(dnnl_stream_wait(g->streams[thread]));
 done:
     return st;
 }

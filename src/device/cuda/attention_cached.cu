@@ -50,7 +50,7 @@ template <typename V> static __global__ void __launch_bounds__(CACHED_THREADS) c
     const int n_groups = CACHED_THREADS / D, group = thread / D, column = thread % D;
     float max = -INFINITY, sum = 0, out = 0;
     for (int64_t first = 0; first < n_keys; first += CACHED_THREADS) {
-        const int n = (int)(n_keys - first < CACHED_THREADS ? n_keys - first : CACHED_THREADS);
+        const int n = n_keys - first < CACHED_THREADS ? (int)(n_keys - first) : (int)CACHED_THREADS;
         __syncthreads(); /* q is there, the chunk before has been read */
         for (int k = thread / KEY_LANES; k < CACHED_THREADS; k += CACHED_THREADS / KEY_LANES) { /* all lanes stay, for the exchange */
             const int64_t j = first + k;

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct sgc_mark {
     cudaEvent_t event; /* owned */
@@ -10,6 +11,26 @@ struct sgc_mark {
 
 /* CUDA remembers the device by thread, and a checkpoint's thread comes here, too. */
 static void use(const sgc_device *d) { cudaSetDevice(sgc_cuda_of(d)->ordinal); }
+
+/* Until the event, or without one the stream, has been reached. What it waits for may hang for ever with a dead peer: somebody watches that. */
+static sgc_status wait_for(sgc_device *d, cudaEvent_t event)
+{
+    sgc_cuda *cuda = sgc_cuda_of(d);
+    sgc_status st = SGC_OK;
+    cudaError_t rc;
+    if (!d->watch) {
+        if (event) sgc_cuda_check(d, cudaEventSynchronize(event), "cudaEventSynchronize");
+        else sgc_cuda_check(d, cudaStreamSynchronize(cuda->stream), "cudaStreamSynchronize");
+        return SGC_OK;
+    }
+    for (int n = 0; (rc = event ? cudaEventQuery(event) : cudaStreamQuery(cuda->stream)) == cudaErrorNotReady; n++) {
+        cudaGetLastError(); /* that is no error, but the next launch would report it */
+        if ((st = d->watch(d->watched)) != SGC_OK) return st;
+        if (n > 1000) nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+    sgc_cuda_check(d, rc, event ? "cudaEventQuery" : "cudaStreamQuery");
+    return SGC_OK;
+}
 
 /* Missing memory is the caller's to tell; anything else is a failure of the device. */
 static bool is_given(sgc_device *d, cudaError_t rc, const char *what)
@@ -38,7 +59,7 @@ static void *alloc(sgc_device *d, size_t bytes)
 static void free_memory(sgc_device *d, void *p)
 {
     use(d);
-    sgc_cuda_check(d, cudaStreamSynchronize(sgc_cuda_of(d)->stream), "cudaStreamSynchronize");
+    wait_for(d, NULL);
     sgc_cuda_check(d, cudaFree(p), "cudaFree");
 }
 
@@ -54,7 +75,7 @@ static void *alloc_staging(sgc_device *d, size_t bytes)
 static void free_staging(sgc_device *d, void *p)
 {
     use(d);
-    sgc_cuda_check(d, cudaStreamSynchronize(sgc_cuda_of(d)->stream), "cudaStreamSynchronize");
+    wait_for(d, NULL);
     sgc_cuda_check(d, cudaFreeHost(p), "cudaFreeHost");
 }
 
@@ -103,14 +124,14 @@ static void mark_set(sgc_device *d, sgc_mark *m)
 /* An event that was never recorded counts as reached. */
 static sgc_status mark_wait(sgc_device *d, sgc_mark *m)
 {
-    sgc_cuda_check(d, cudaEventSynchronize(m->event), "cudaEventSynchronize");
-    return sgc_cuda_status(d);
+    sgc_status st = wait_for(d, m->event);
+    return st == SGC_OK ? sgc_cuda_status(d) : st;
 }
 
 static sgc_status finish(sgc_device *d)
 {
-    sgc_cuda_check(d, cudaStreamSynchronize(sgc_cuda_of(d)->stream), "cudaStreamSynchronize");
-    return sgc_cuda_status(d);
+    sgc_status st = wait_for(d, NULL);
+    return st == SGC_OK ? sgc_cuda_status(d) : st;
 }
 
 static void *stream(sgc_device *d) { return sgc_cuda_of(d)->stream; }

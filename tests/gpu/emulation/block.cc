@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "async_copies.h"
 #include "fibre.h"
 
 uint3 threadIdx, blockIdx;
@@ -190,7 +189,6 @@ static void run_block()
         permutation[i] = i;
     }
     n_done = n_at_barrier = count = 0;
-    drop_copies();
     while (n_done < n_threads) {
         if (!turn(permutation)) defect_of_waiting();
         if (n_at_barrier == n_threads) open_barrier();

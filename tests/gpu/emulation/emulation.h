@@ -17,6 +17,9 @@
  *     EMULATED_BUSY=1          another process holds the GPU
  *     EMULATED_NO_DRIVER=1     there is no driver; EMULATED_DRIVER=11000: it is of that version
  *     EMULATED_WITHOUT=NAMES   libraries that cannot be opened: cublasLt, nccl
+ *     EMULATED_NCCL_VERSION=N  of the library, as 22809
+ *     EMULATED_NCCL_DEAF=R     rank R never connects; EMULATED_NCCL_REFUSES=R: it fails to
+ *     EMULATED_NCCL_HANGS=R:K  the K-th collective or group of calls of rank R never ends; EMULATED_NCCL_FAILS=R:K: it fails while under way
  *     EMULATED_FAIL_LAUNCH=K   the K-th kernel fails, and everything after it; with EMULATED_FAIL_WITH=214 by that error, else 700
  */
 #ifndef EMULATION_H
@@ -30,8 +33,8 @@ enum { EMULATED_DEFECT_STATUS = 86 };
 
 /* Another order of threads from the next launch on. */
 void emulated_set_order(unsigned order);
-/* Rows of ldmatrix that shared a bank with another of the same matrix, since the last call. */
-long emulated_bank_conflicts(void);
+/* As EMULATED_LAZY, from the next work on. */
+void emulated_set_lazy(long n);
 /* Ends the process: "emulated GPU: kernel k, block (x, y, z), thread (x, y, z), file:line: ..." */
 void emulated_defect(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

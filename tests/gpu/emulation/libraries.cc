@@ -1,11 +1,10 @@
 /* What dlopen finds: libraries of CUDA are this program, unless EMULATED_WITHOUT names them. Callers are compiled with -Ddlopen=emulated_dlopen. */
-#include <dlfcn.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cublasLt.h"
+#include "nccl.h"
 
 #define FUNCTION(name) {#name, (void *)name}
 static const struct { const char *name; void *function; } functions[] = {
@@ -14,6 +13,10 @@ static const struct { const char *name; void *function; } functions[] = {
     FUNCTION(cublasLtMatrixLayoutCreate), FUNCTION(cublasLtMatrixLayoutDestroy), FUNCTION(cublasLtMatmulPreferenceCreate),
     FUNCTION(cublasLtMatmulPreferenceDestroy), FUNCTION(cublasLtMatmulPreferenceSetAttribute), FUNCTION(cublasLtMatmulAlgoGetHeuristic),
     FUNCTION(cublasLtMatmul),
+    FUNCTION(ncclGetVersion), FUNCTION(ncclGetUniqueId), FUNCTION(ncclGetErrorString), FUNCTION(ncclGetLastError), FUNCTION(ncclCommInitRankConfig),
+    FUNCTION(ncclCommFinalize), FUNCTION(ncclCommDestroy), FUNCTION(ncclCommAbort), FUNCTION(ncclCommGetAsyncError), FUNCTION(ncclCommRegister),
+    FUNCTION(ncclCommDeregister), FUNCTION(ncclAllGather), FUNCTION(ncclBroadcast), FUNCTION(ncclSend), FUNCTION(ncclRecv), FUNCTION(ncclGroupStart),
+    FUNCTION(ncclGroupEnd),
 };
 
 static char failure[300];

@@ -24,7 +24,7 @@
 
 using namespace emulated;
 
-enum { ALIGNMENT = 256 };
+enum { ALIGNMENT = 256, LARGE = 1 << 20 }; /* LARGE: what is not worth being touched as a whole, since a change of protection visits each page */
 
 struct block {
     memory_kind kind;
@@ -61,7 +61,7 @@ static cudaError_t make(void **p, size_t bytes, memory_kind kind)
     const block b = {kind, bytes, pages, inner + 2 * page};
     protect(b, PROT_READ | PROT_WRITE);
     char *first = pages + page + inner - rounded;
-    memset(first, 0xff, bytes); /* nobody has written it */
+    if (bytes < LARGE) memset(first, 0xff, bytes); /* nobody has written it */
     ASAN_POISON_MEMORY_REGION(pages, (size_t)(first - pages));
     ASAN_POISON_MEMORY_REGION(first + bytes, (size_t)(pages + b.page_bytes - (first + bytes)));
     if (kind == DEVICE && guards() && !is_open) protect(b, PROT_NONE);
@@ -133,7 +133,16 @@ struct set_work : work {
     void *p;
     int byte;
     size_t bytes;
-    void run() override { memset(p, byte, bytes); }
+    void run() override
+    {
+        const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = ((uintptr_t)p + page - 1) / page * page, end = ((uintptr_t)p + bytes) / page * page;
+        if (byte == 0 && bytes >= LARGE && madvise((void *)start, end - start, MADV_DONTNEED) == 0) { /* pages come back as zeros when they are needed */
+            memset(p, 0, start - (uintptr_t)p);
+            memset((void *)end, 0, (uintptr_t)p + bytes - end);
+        } else {
+            memset(p, byte, bytes);
+        }
+    }
 };
 
 static bool is_device(memory_kind kind) { return kind == DEVICE || kind == MANAGED; }

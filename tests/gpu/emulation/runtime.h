@@ -17,8 +17,9 @@ cudaError_t usable();
 /* The kernel that comes next, if it is the one that EMULATED_FAIL_LAUNCH names. */
 bool fails_here();
 
-/* Work of the GPU, done once its turn has come. */
+/* Work of the GPU, done once its turn has come and it is ready; is_ready is asked until it says so. */
 struct work {
+    virtual bool is_ready() { return true; }
     virtual void run() = 0;
     virtual ~work() {}
 };

@@ -5,9 +5,11 @@
  */
 #include <deque>
 #include <memory>
+#include <sched.h>
 #include <stdlib.h>
 #include <vector>
 
+#include "emulation.h"
 #include "launch_emulated.h"
 #include "runtime.h"
 
@@ -30,6 +32,7 @@ struct CUstream_st {
 
 static CUstream_st default_stream;
 static std::vector<cudaStream_t> streams = {&default_stream};
+static long lazy = -1; /* not yet known */
 static uint64_t random_state;
 
 static cudaStream_t real(cudaStream_t stream) { return stream ? stream : &default_stream; }
@@ -41,32 +44,39 @@ static bool exists(cudaStream_t stream)
     return false;
 }
 
-static void run_first(cudaStream_t stream)
+/* False: the work waits for another process. */
+static bool run_first(cudaStream_t stream)
 {
     work *w = stream->queue.front();
-    stream->queue.pop_front();
     stream->is_running = true;
-    w->run();
+    bool is_ready = w->is_ready();
+    if (is_ready) {
+        stream->queue.pop_front();
+        w->run();
+        delete w;
+    }
     stream->is_running = false;
-    delete w;
+    return is_ready;
 }
 
 static void run_all(cudaStream_t stream)
 {
     open_memory();
-    while (!stream->queue.empty()) run_first(stream);
+    while (!stream->queue.empty())
+        if (!run_first(stream)) sched_yield();
 }
 
 static bool is_reached(const event_state &e, long recording) { return e.reached >= recording; }
 
-/* Runs the stream of a recording until it is reached; memory is open. */
-static void run_until(event_state &e, long recording, cudaStream_t stream)
+/* Runs the stream of a recording until it is reached; memory is open. False: something waits for another process. */
+static bool run_until(event_state &e, long recording, cudaStream_t stream)
 {
     while (!is_reached(e, recording)) {
         if (!exists(stream) || stream->queue.empty()) emulated_defect("an event is waited for that can no longer be reached: its stream is gone");
         if (stream->is_running) emulated_defect("two streams wait for each other");
-        run_first(stream);
+        if (!run_first(stream)) return false;
     }
+    return true;
 }
 
 namespace emulated {
@@ -84,7 +94,8 @@ struct wait_work : work {
     std::shared_ptr<event_state> event;
     long recording;
     cudaStream_t stream;
-    void run() override { run_until(*event, recording, stream); }
+    bool is_ready() override { return run_until(*event, recording, stream); }
+    void run() override {}
 };
 
 struct kernel_work : work {
@@ -100,16 +111,17 @@ struct kernel_work : work {
 
 void queue(cudaStream_t stream, work *w)
 {
-    static const long lazy = setting("EMULATED_LAZY", 0);
+    if (lazy < 0) lazy = setting("EMULATED_LAZY", 0);
     stream = real(stream);
     stream->queue.push_back(w);
-    if (lazy == 0) run_all(stream);
+    if (lazy == 1) return;
+    open_memory();
+    while (lazy == 0 && !stream->queue.empty() && run_first(stream)) continue;
     if (lazy > 1) {
         if (!random_state) random_state = (uint64_t)lazy * 0x9E3779B97F4A7C15u;
         random_state = random_state * 6364136223846793005u + 1442695040888963407u;
         cudaStream_t chosen = streams[(random_state >> 33) % streams.size()];
-        open_memory();
-        for (uint64_t n = random_state >> 60; n > 0 && !chosen->queue.empty(); n--) run_first(chosen);
+        for (uint64_t n = random_state >> 60; n > 0 && !chosen->queue.empty() && run_first(chosen); n--) continue;
     }
     close_memory();
 }
@@ -139,6 +151,12 @@ cudaError_t queue_kernel(cudaStream_t stream, const grid &g, kernel_call *call)
 } // namespace emulated
 
 extern "C" {
+
+void emulated_set_lazy(long n)
+{
+    lazy = n;
+    random_state = 0;
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
@@ -248,7 +266,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (rc != cudaSuccess) return told(rc);
     if (!event) return told(cudaErrorInvalidResourceHandle);
     open_memory();
-    run_until(*event->state, event->state->recorded, event->state->stream);
+    while (!run_until(*event->state, event->state->recorded, event->state->stream)) sched_yield();
     close_memory();
     return told(usable());
 }

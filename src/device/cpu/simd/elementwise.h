@@ -6,12 +6,12 @@
 /* One loop per kind, so that the choice is outside of it. */
 V_INLINE void TYPED(activation_forward_kind)(const int kind, VALUE *y, const VALUE *x, int64_t n)
 {
-    V_EACH(i, n, V_PUT(y + i, activation_value(kind, V_GET(x + i, k)), k));
+    V_EACH(i, n, V_PUT(y + i, activation_value(kind, sizeof(VALUE) == sizeof(sgc_bf16), V_GET(x + i, k)), k));
 }
 
 V_INLINE void TYPED(activation_backward_kind)(const int kind, VALUE *dx, const VALUE *dy, const VALUE *x, int64_t n)
 {
-    V_EACH(i, n, V_PUT(dx + i, V_GET(dy + i, k) * activation_slope(kind, V_GET(x + i, k)), k));
+    V_EACH(i, n, V_PUT(dx + i, V_GET(dy + i, k) * activation_slope(kind, sizeof(VALUE) == sizeof(sgc_bf16), V_GET(x + i, k)), k));
 }
 
 static void TYPED(activation_forward)(int kind, void *y, const void *x, int64_t n)

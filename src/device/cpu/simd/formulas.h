@@ -1,35 +1,37 @@
 /* What is done with one vector of numbers: activations and their derivatives, the AdamW update. */
 
-/* kind: of conf/config.h */
-V_INLINE vf activation_value(int kind, vf x)
+V_INLINE vf sigmoid(bool is_coarse, vf x) { return is_coarse ? v_sigmoid_coarse(x) : v_sigmoid(x); }
+
+/* kind: of conf/config.h; is_coarse: the result is rounded to bf16 */
+V_INLINE vf activation_value(int kind, bool is_coarse, vf x)
 {
     switch (kind) {
     case SGC_ACT_GELU_NEW: /* 0.5 x (1 + tanh u) = x sigmoid(2u) */
-        return x * v_sigmoid(1.59576912f * V_FMA(0.044715f * x, x * x, x));
+        return x * sigmoid(is_coarse, 1.59576912f * V_FMA(0.044715f * x, x * x, x));
     case SGC_ACT_GELU:
         return 0.5f * x * (1.0f + v_erf(0.707106781f * x));
     case SGC_ACT_RELU:
         return v_select(x < 0.0f, v_set(0), x); /* a NaN stays one */
     case SGC_ACT_SILU:
-        return x * v_sigmoid(x);
+        return x * sigmoid(is_coarse, x);
     default:
         return v_tanh(x);
     }
 }
 
-V_INLINE vf activation_slope(int kind, vf x)
+V_INLINE vf activation_slope(int kind, bool is_coarse, vf x)
 {
     vf s, z = x * x;
     switch (kind) {
     case SGC_ACT_GELU_NEW:
-        s = v_sigmoid(1.59576912f * V_FMA(0.044715f * x, z, x));
+        s = sigmoid(is_coarse, 1.59576912f * V_FMA(0.044715f * x, z, x));
         return V_FMA(s * (1.0f - s), x * V_FMA(v_set(0.214064444f), z, v_set(1.59576912f)), s);
     case SGC_ACT_GELU:
         return V_FMA(0.398942280f * x, v_exp(-0.5f * z), 0.5f + 0.5f * v_erf(0.707106781f * x));
     case SGC_ACT_RELU:
         return v_select(x > 0.0f, v_set(1), v_set(0));
     case SGC_ACT_SILU:
-        s = v_sigmoid(x);
+        s = sigmoid(is_coarse, x);
         return V_FMA(s * (1.0f - s), x, s);
     default:
         s = v_tanh(x);

@@ -1,0 +1,225 @@
+/*
+ * The GPU's kernels against the reference in double, and against themselves. Linked with the emulation it needs no GPU; linked with CUDA it
+ * checks the real one, and ends with status 77 where there is none.
+ */
+#include "kernels.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "conf/config.h"
+
+enum { N_DEVICES = 3 };
+static const char *const devices[N_DEVICES] = {"cuda", "cuda_bf16", "cuda_fp16"};
+
+void emulated_set_order(unsigned order) __attribute__((weak));
+
+START_TEST(kernels_in_float_agree_with_the_reference)
+{
+    sgc_device d;
+    open_device(&d, "cuda", false);
+    compare_all(&d, "the GPU");
+    sgc_device_close(&d);
+}
+END_TEST
+
+START_TEST(kernels_in_bf16_agree_with_the_reference)
+{
+    sgc_device d;
+    open_device(&d, "cuda_bf16", false);
+    compare_all(&d, "the GPU");
+    sgc_device_close(&d);
+}
+END_TEST
+
+START_TEST(kernels_in_fp16_agree_with_the_reference)
+{
+    sgc_device d;
+    open_device(&d, "cuda_fp16", false);
+    compare_all(&d, "the GPU");
+    sgc_device_close(&d);
+}
+END_TEST
+
+/* On a GPU threads go their own ways each time; in the emulation their order is told. */
+START_TEST(every_run_and_every_order_of_threads_gives_the_same_bits)
+{
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        for (int k = 0; k < n_kernel_cases; k++)
+            for (int i = 0; i < kernel_cases[k].n_sizes; i++) {
+                const int64_t *s = kernel_cases[k].size[i];
+                if (emulated_set_order && strncmp(kernel_cases[k].name, "matmul", 6) == 0) continue; /* a library's */
+                if (emulated_set_order) emulated_set_order(0);
+                call one = run(kernel_cases[k].kernel, &d, s, 2, SGC_F64);
+                if (emulated_set_order) emulated_set_order(7);
+                call other = run(kernel_cases[k].kernel, &d, s, 2, SGC_F64);
+                ck_assert_msg(same_bits(&one, &other), "%s on %s at %lld %lld %lld %lld %lld", kernel_cases[k].name, d.ops->name, (long long)s[0],
+                              (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4]);
+                free_call(&one);
+                free_call(&other);
+            }
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+static char *moved(void *p, int64_t n, size_t bytes) { return (char *)p + (size_t)n * bytes; }
+
+/* size: is everything done in pieces? */
+static void ranges(call *c)
+{
+    enum { N = 1100, N_PIECES = 10 };
+    static const int64_t whole[] = {0, N}, pieces[] = {0, 1, 16, 19, 64, 65, 131, 512, 528, 1023, N};
+    const int64_t *cuts = c->size[0] ? pieces : whole;
+    const int n_ranges = c->size[0] ? N_PIECES : 1;
+    const sgc_adamw a = {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .t = 3, .grad_scale = 0.3};
+    sgc_device *d = c->device;
+    const size_t bytes = sgc_dtype_bytes(d->ops->value);
+    void *x = in(c, N), *dy = in(c, N), *values = out(c, N), *p = out_wide(c, N), *m = out_wide(c, N), *v = (out_wide(c, N), positive(c));
+    for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
+        void *y = out(c, N), *dx = out(c, N);
+        for (int i = 0; i < n_ranges; i++) {
+            const int64_t at = cuts[i], n = cuts[i + 1] - at;
+            d->ops->activation_forward(d, kind, moved(y, at, bytes), moved(x, at, bytes), n);
+            d->ops->activation_backward(d, kind, moved(dx, at, bytes), moved(dy, at, bytes), moved(x, at, bytes), n);
+        }
+    }
+    for (int i = 0; i < n_ranges; i++) {
+        const int64_t at = cuts[i], n = cuts[i + 1] - at;
+        d->ops->adamw(d, moved(values, at, bytes), moved(p, at, 4), moved(m, at, 4), moved(v, at, 4), moved(x, at, bytes), d->ops->value, n, 0.1, &a);
+    }
+}
+
+/* Ranks cut tensors in different places. */
+START_TEST(a_range_cut_anywhere_gives_the_same_bits)
+{
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        call whole = run(ranges, &d, (int64_t[6]){0}, 3, SGC_F64), pieces = run(ranges, &d, (int64_t[6]){1}, 3, SGC_F64);
+        ck_assert_msg(same_bits(&whole, &pieces), "%s", d.ops->name);
+        free_call(&whole);
+        free_call(&pieces);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+/* Upper and lower half of every float that can make a difference, as in the test of CPUs. */
+START_TEST(numbers_are_rounded_to_the_nearest_even)
+{
+    enum { N_LOW = 7, N = 65536 * N_LOW };
+    static const uint32_t low[N_LOW] = {0, 1, 0x1234, 0x7fff, 0x8000, 0x8001, 0xffff};
+    for (int type = 1; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        call c = {.device = &d, .numbers = SGC_F64};
+        void *wide = in_wide(&c, N), *values = out(&c, N);
+        uint32_t *bits = c.arrays[0].data;
+        const uint16_t *rounded = c.arrays[1].data;
+        for (uint32_t i = 0; i < N; i++) bits[i] = i / N_LOW << 16 | low[i % N_LOW];
+        to_device(&c, &c.arrays[0]);
+        d.ops->narrow(&d, values, wide, N);
+        from_device(&c, &c.arrays[1]);
+        for (int i = 0; i < N; i++) {
+            float f;
+            uint16_t right;
+            memcpy(&f, &bits[i], sizeof(f));
+            if (isnan(f) && isnan(element(&c.arrays[1], i))) continue;
+            sgc_dtype_pack(d.ops->value, &f, 1, &right);
+            if (rounded[i] != right) ck_abort_msg("%s: %08x becomes %04x, should be %04x", d.ops->name, bits[i], rounded[i], right);
+        }
+        free_call(&c);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+static void put(call *c, int k, int64_t i, double x)
+{
+    set_element(&c->arrays[k], i, x);
+    to_device(c, &c->arrays[k]);
+}
+
+static double get(call *c, int k, int64_t i)
+{
+    from_device(c, &c->arrays[k]);
+    return element(&c->arrays[k], i);
+}
+
+START_TEST(a_nan_is_never_lost)
+{
+    static const int32_t target = 1;
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        for (int at = 0; at < 70; at += 23) {
+            call c = {.device = &d, .seed = 4, .numbers = d.ops->value};
+            void *x = in(&c, 70), *y = in(&c, 70), *qkv = in(&c, 70 * 3 * 64), *o = in(&c, 70 * 64), *lse = in_wide(&c, 70), *logits = in_wide(&c, 70);
+            double *loss = out_double(&c, 1);
+            const void *on_device = integers(&c, &target, sizeof(target));
+            put(&c, 0, at, NAN);
+            for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
+                d.ops->activation_forward(&d, kind, y, x, 70);
+                ck_assert_double_nan(get(&c, 1, at));
+            }
+            put(&c, 2, at * 3 * 64, NAN); /* a query */
+            d.ops->attention_forward(&d, o, lse, qkv, 1, 70, 64, 1, &(sgc_dropout){0});
+            ck_assert_double_nan(get(&c, 3, at * 64));
+            put(&c, 5, at, NAN);
+            d.ops->cross_entropy(&d, loss, NULL, logits, on_device, 1, 70, 70, 0, 1);
+            ck_assert_double_nan(get(&c, 6, 0));
+            put(&c, 5, at, INFINITY);
+            d.ops->cross_entropy(&d, loss, NULL, logits, on_device, 1, 70, 70, 0, 1);
+            ck_assert_msg(!isfinite(get(&c, 6, 0)), "%g", get(&c, 6, 0));
+            free_call(&c);
+        }
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+START_TEST(every_device_fills_every_slot)
+{
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        ck_assert_str_eq(d.ops->name, devices[type]);
+        void (*const *slot)(void) = (void (*const *)(void))&d.ops->embedding_forward;
+        for (size_t i = 0; (const char *)&slot[i] < (const char *)(d.ops + 1); i++) ck_assert_msg(slot[i] != NULL, "%s has no slot %zu", devices[type], i);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+/* Each test is a child process, and CUDA does not outlive a fork: so a child looks, too. */
+static int has_gpu(void)
+{
+    int status = 1;
+    pid_t child = fork();
+    if (child == 0) {
+        sgc_gpus gpus;
+        _exit(sgc_device_gpus(&gpus) == SGC_OK && gpus.n > 0 ? 0 : 1);
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+#define main with_gpu
+UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
+          kernels_in_bf16_agree_with_the_reference,
+          kernels_in_fp16_agree_with_the_reference,
+          every_run_and_every_order_of_threads_gives_the_same_bits,
+          a_range_cut_anywhere_gives_the_same_bits,
+          numbers_are_rounded_to_the_nearest_even,
+          a_nan_is_never_lost,
+          every_device_fills_every_slot)
+#undef main
+
+int main(void)
+{
+    if (has_gpu()) return with_gpu();
+    fprintf(stderr, "test_kernels: no GPU here\n");
+    return 77;
+}
