@@ -15,8 +15,8 @@ typedef enum stage { ASKED, POSTED, DONE } stage;
 /* Staging memory of one collective: taken in turn, given back in the same order. */
 typedef struct parcel {
     size_t offset, bytes;
-    struct sgc_mark *mark;  /* owned: of the download, then of the upload */
-    sgc_request *request;   /* borrowed; NULL: was waited for, only the upload may still be under way */
+    struct sgc_mark *mark;  /* owned: of the download */
+    sgc_request *request;   /* borrowed; NULL: was waited for */
 } parcel;
 
 typedef struct staged {
@@ -125,18 +125,17 @@ static sgc_status finish(sgc_request *r)
     SGC_TRY(post_up_to(s, r->parcel));
     SGC_TRY(sgc_comm_mpi.wait(&r->inner));
     if (r->n > 0) upload(r);
-    s->how.mark_set(s->how.device, r->parcel->mark);
     r->stage = DONE;
 done:
     return st;
 }
 
+/* Its upload may still be under way: whoever has the memory next touches it after a download that is asked for later. */
 static sgc_status retire_oldest(staged *s)
 {
     sgc_status st = SGC_OK;
     parcel *p = &s->parcels[s->oldest];
     if (p->request) SGC_TRY(finish(p->request));
-    SGC_TRY(wait_for_mark(s, p->mark));
     if (p->request) p->request->parcel = NULL;
     p->request = NULL;
     s->oldest = (s->oldest + 1) % N_PARCELS;
