@@ -80,7 +80,7 @@ static void check_device(checker *k)
     if (without >= 0 && without != SGC_ROW_device_type && k->c->device.type == SGC_DEVICE_CUDA)
         conflict(k, SGC_ROW_device_type, without, "write one of them: they say where to compute");
     if (t->fp16 && t->bf16)
-        conflict(k, SGC_ROW_training_fp16, SGC_ROW_training_bf16, "write one of them: bf16 needs no loss scale, fp16 runs on older GPUs, too");
+        conflict(k, SGC_ROW_training_fp16, SGC_ROW_training_bf16, "write one of them: bf16 needs no loss scale, fp16 has three more bits of mantissa");
     else if (t->fp16 && without >= 0)
         conflict(k, SGC_ROW_training_fp16, without, "CPUs have no fast fp16 arithmetic: write bf16 true (--bf16 true), which needs no loss scaling");
     if (t->has_tf32 && t->tf32 && without >= 0)

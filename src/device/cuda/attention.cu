@@ -1,19 +1,12 @@
 /* Attention: which kernels serve a call. */
 #include "device/cuda/attention.cuh"
 
-#include <math.h>
-
 static attention call_of(int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop)
 {
     attention a = {};
     a.B = B, a.T = T, a.C = C, a.H = H, a.D = C / H;
-    a.drop.scale = 1;
-    if (!drop || drop->p == 0) return a;
-    a.drop.key = drop->key;
-    a.drop.stream = drop->stream;
-    a.drop.threshold = (uint32_t)ceil(drop->p * 0x1p32);
-    a.drop.scale = (float)(1 / (1 - drop->p));
-    a.drop.sample = drop->sample;
+    a.drop = dropout_rule_of(drop);
+    a.sample = drop->sample;
     return a;
 }
 

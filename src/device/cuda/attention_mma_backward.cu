@@ -51,7 +51,7 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
     const int T = (int)a.T, n_blocks = (T + ROWS - 1) / ROWS, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const place<V, D> p = place_of<V, D>(a, n_blocks);
     const int i0 = (n_blocks - 1 - p.block) * ROWS, own = warp * M * 16, own_i0 = i0 + own; /* the longest sums begin first */
-    const int64_t sample = DROPS ? a.drop.sample[p.b] : 0;
+    const int64_t sample = DROPS ? a.sample[p.b] : 0;
     const int end = T < i0 + ROWS ? T : i0 + ROWS, n_tiles = (end + TILE - 1) / TILE;
 
     load_tile<V, D, ROWS, MMA_THREADS>(queries, p.q, i0);
@@ -126,7 +126,7 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
     const int T = (int)a.T, n_blocks = (T + ROWS - 1) / ROWS, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const place<V, D> p = place_of<V, D>(a, n_blocks);
     const int j0 = p.block * ROWS, own = warp * M * 16, own_j0 = j0 + own, n_tiles = (T - j0 + TILE - 1) / TILE;
-    const int64_t sample = DROPS ? a.drop.sample[p.b] : 0;
+    const int64_t sample = DROPS ? a.sample[p.b] : 0;
 
     load_tile<V, D, ROWS, MMA_THREADS>(keys, p.k, j0);
     load_tile<V, D, ROWS, MMA_THREADS>(values, p.v, j0);

@@ -162,7 +162,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) forward_kernel(const att
     const int tx = threadIdx.x % (TILE / SIDE), ty = threadIdx.x / (TILE / SIDE), D = (int)a.D;
     const head_rows<V> q = rows_of<V>(a.qkv, p.at_qkv, 3 * a.C, a.T), k = rows_of<V>(a.qkv, p.at_qkv + a.C, 3 * a.C, a.T),
                        v = rows_of<V>(a.qkv, p.at_qkv + 2 * a.C, 3 * a.C, a.T);
-    const int64_t i0 = p.tile * TILE, sample = a.drop.threshold ? a.drop.sample[p.b] : 0;
+    const int64_t i0 = p.tile * TILE, sample = a.drop.threshold ? a.sample[p.b] : 0;
     const float scale = LOG2_E / sqrtf((float)D); /* exponentials are powers of two */
     float max[SIDE], sum[SIDE], out[SLICES][SIDE][SIDE];
 #pragma unroll
@@ -227,7 +227,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) dq_kernel(const attentio
     const int tx = threadIdx.x % (TILE / SIDE), ty = threadIdx.x / (TILE / SIDE), D = (int)a.D;
     const head_rows<V> q = rows_of<V>(a.qkv, p.at_qkv, 3 * a.C, a.T), k = rows_of<V>(a.qkv, p.at_qkv + a.C, 3 * a.C, a.T),
                        v = rows_of<V>(a.qkv, p.at_qkv + 2 * a.C, 3 * a.C, a.T), dy = rows_of<V>(a.dy, p.at_y, a.C, a.T);
-    const int64_t i0 = p.tile * TILE, sample = a.drop.threshold ? a.drop.sample[p.b] : 0;
+    const int64_t i0 = p.tile * TILE, sample = a.drop.threshold ? a.sample[p.b] : 0;
     float lse[SIDE], delta[SIDE], out[SLICES][SIDE][SIDE];
 #pragma unroll
     for (int x = 0; x < SIDE; x++) {
@@ -266,7 +266,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) dkv_kernel(const attenti
     const int tx = threadIdx.x % (TILE / SIDE), ty = threadIdx.x / (TILE / SIDE), D = (int)a.D;
     const head_rows<V> q = rows_of<V>(a.qkv, p.at_qkv, 3 * a.C, a.T), k = rows_of<V>(a.qkv, p.at_qkv + a.C, 3 * a.C, a.T),
                        v = rows_of<V>(a.qkv, p.at_qkv + 2 * a.C, 3 * a.C, a.T), dy = rows_of<V>(a.dy, p.at_y, a.C, a.T);
-    const int64_t j0 = p.tile * TILE, j = j0 + ty * SIDE, sample = a.drop.threshold ? a.drop.sample[p.b] : 0;
+    const int64_t j0 = p.tile * TILE, j = j0 + ty * SIDE, sample = a.drop.threshold ? a.sample[p.b] : 0;
     float dk[SLICES][SIDE][SIDE], dv[SLICES][SIDE][SIDE];
 #pragma unroll
     for (int n = 0; n < SLICES * SIDE * SIDE; n++)

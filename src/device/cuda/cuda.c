@@ -71,9 +71,8 @@ static sgc_status choose(sgc_cuda *cuda, const sgc_device_spec *spec)
 }
 
 /* What a GPU must be able to do, and allow. */
-static sgc_status check(sgc_device *d, const sgc_device_spec *spec)
+static sgc_status check(const sgc_cuda *cuda, const sgc_device_spec *spec)
 {
-    sgc_cuda *cuda = sgc_cuda_of(d);
     const int capability = cuda->capability, least = sgc_cuda_architectures[0] / 10;
     int mode = cudaComputeModeDefault;
     cudaDeviceGetAttribute(&mode, cudaDevAttrComputeMode, cuda->ordinal);
@@ -83,16 +82,13 @@ static sgc_status check(sgc_device *d, const sgc_device_spec *spec)
     if (mode != cudaComputeModeDefault && spec->share && spec->node_size > 1)
         return sgc_err(SGC_EDEVICE, "--device.share true: GPU %d (%s) of node %s is in an exclusive compute mode, for one process alone: have it set to "
                        "default (nvidia-smi -c 0), or start one rank per GPU", cuda->ordinal, cuda->name, sgc_node_name());
+    if (capability < 80)
+        return sgc_err(SGC_EDEVICE, "GPU %d (%s) of node %s has compute capability %d.%d; the kernels of this program, bf16 and TF32 need 8.0 or newer: use "
+                       "another GPU, or write --use_cpu true", cuda->ordinal, cuda->name, sgc_node_name(), capability / 10, capability % 10);
     if (capability < least)
         return sgc_err(SGC_EDEVICE, "GPU %d (%s) of node %s has compute capability %d.%d, this stagecoach was built for %d.%d and newer: build it with "
-                       "./configure --with-cuda-arch=%d if that CUDA still has it, or write --use_cpu true", cuda->ordinal, cuda->name, sgc_node_name(),
-                       capability / 10, capability % 10, least / 10, least % 10, capability);
-    if (capability < 80 && d->ops->value == SGC_BF16)
-        return sgc_err(SGC_EDEVICE, "--bf16 true: GPU %d (%s) of node %s has compute capability %d.%d, and bf16 needs 8.0: write --fp16 true, or --bf16 false",
-                       cuda->ordinal, cuda->name, sgc_node_name(), capability / 10, capability % 10);
-    if (capability < 80 && spec->tf32)
-        return sgc_err(SGC_EDEVICE, "--tf32 true: GPU %d (%s) of node %s has compute capability %d.%d, and TF32 needs 8.0: write --tf32 false",
-                       cuda->ordinal, cuda->name, sgc_node_name(), capability / 10, capability % 10);
+                       "./configure --with-cuda-arch=%d, or write --use_cpu true", cuda->ordinal, cuda->name, sgc_node_name(), capability / 10,
+                       capability % 10, least / 10, least % 10, capability);
     return SGC_OK;
 }
 
@@ -156,7 +152,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     cuda->tf32 = spec->tf32;
     SGC_TRY(choose(cuda, spec));
     SGC_TRY(look_at(cuda));
-    SGC_TRY(check(d, spec));
+    SGC_TRY(check(cuda, spec));
     SGC_TRY(start(cuda));
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
     snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);

@@ -114,6 +114,7 @@ void queue(cudaStream_t stream, work *w)
     if (lazy < 0) lazy = setting("EMULATED_LAZY", 0);
     stream = real(stream);
     stream->queue.push_back(w);
+    if (lazy == 1) return;
     open_memory();
     while (lazy == 0 && !stream->queue.empty() && run_first(stream)) continue;
     if (lazy > 1) {

@@ -1,0 +1,329 @@
+/* The emulation finds what it is there to find: planted defects, each beside a right counterpart that passes. */
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "defects.h"
+#include "emulation.h"
+#include "unit.h"
+
+enum { N = N_DEFECT_THREADS };
+
+static float *managed(void)
+{
+    void *p;
+    ck_assert_int_eq(cudaMallocManaged(&p, N * sizeof(float), cudaMemAttachGlobal), cudaSuccess);
+    return p;
+}
+
+static cudaStream_t stream(void)
+{
+    cudaStream_t s;
+    ck_assert_int_eq(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), cudaSuccess);
+    return s;
+}
+
+static void ok(cudaError_t rc) { ck_assert_msg(rc == cudaSuccess, "%s", cudaGetErrorString(rc)); }
+
+/* What a child process says and how it ends when it runs f. */
+static int end_of(void (*f)(void), char *said, size_t bytes)
+{
+    int ends[2], status = 0;
+    ssize_t n;
+    size_t n_said = 0;
+    ck_assert_int_eq(pipe(ends), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        f();
+        _exit(0);
+    }
+    close(ends[1]);
+    while ((n = read(ends[0], said + n_said, bytes - 1 - n_said)) > 0) n_said += (size_t)n;
+    said[n_said] = '\0';
+    close(ends[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return status;
+}
+
+/* The process ends by the emulation's own message, which holds these words. */
+static void is_found(void (*f)(void), const char *const *words)
+{
+    char said[4096];
+    int status = end_of(f, said, sizeof(said));
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == EMULATED_DEFECT_STATUS, "status %x: %s", (unsigned)status, said);
+    for (; *words; words++) ck_assert_msg(strstr(said, *words), "no '%s' in: %s", *words, said);
+}
+#define FOUND(f, ...) is_found(f, (const char *const[]){__VA_ARGS__, NULL})
+
+/* The process is ended by the system or the address sanitizer. */
+static void crashes(void (*f)(void))
+{
+    char said[4096];
+    int status = end_of(f, said, sizeof(said));
+    ck_assert_msg(WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV : WEXITSTATUS(status) != 0 && strstr(said, "AddressSanitizer"), "status %x: %s",
+                  (unsigned)status, said);
+}
+
+START_TEST(a_missing_barrier_gives_other_numbers_in_another_order)
+{
+    float *out = managed();
+    for (int has_barrier = 0; has_barrier < 2; has_barrier++) {
+        int n_wrong = 0;
+        for (unsigned order = 0; order < 4; order++) {
+            emulated_set_order(order);
+            ok(reverse(NULL, out, has_barrier));
+            for (int i = 0; i < N; i++) n_wrong += !(out[i] == N - 1 - i);
+        }
+        if (has_barrier) ck_assert_int_eq(n_wrong, 0);
+        else ck_assert_int_gt(n_wrong, 0);
+    }
+    cudaFree(out);
+}
+END_TEST
+
+START_TEST(warps_work_together)
+{
+    float *out = managed();
+    void *wrong;
+    ok(cudaMallocManaged(&wrong, sizeof(int), cudaMemAttachGlobal));
+    for (unsigned order = 0; order < 4; order++) {
+        emulated_set_order(order);
+        for (int in_shared_memory = 0; in_shared_memory < 2; in_shared_memory++) {
+            ok(warp_sums(NULL, out, in_shared_memory));
+            for (int i = 0; i < N; i++) ck_assert_double_eq(out[i], 496);
+        }
+        *(int *)wrong = 0;
+        ok(primitives(NULL, wrong));
+        ck_assert_int_eq(*(int *)wrong, 0);
+    }
+    cudaFree(wrong);
+    cudaFree(out);
+}
+END_TEST
+
+static void run_half_a_barrier(void) { half_a_barrier(NULL, managed()); }
+static void run_early_return(void) { early_return(NULL, managed()); }
+static void run_two_barriers(void) { two_barriers(NULL, managed()); }
+
+START_TEST(a_barrier_that_not_all_threads_reach_is_found)
+{
+    FOUND(run_half_a_barrier, "kernel half_a_barrier_kernel", "32 of 96", "__syncthreads at defects.cu", "have returned");
+    FOUND(run_early_return, "kernel early_return_kernel", "64 of 96", "have returned");
+    FOUND(run_two_barriers, "kernel two_barriers_kernel", "32 of 96", "64 of 96");
+}
+END_TEST
+
+static void run_half_a_shuffle(void) { half_a_shuffle(NULL, managed()); }
+static void run_foreign_mask(void) { foreign_mask(NULL, managed()); }
+static void run_masked_source(void) { masked_source(NULL, managed()); }
+
+START_TEST(an_exchange_with_missing_lanes_is_found)
+{
+    FOUND(run_half_a_shuffle, "kernel half_a_shuffle_kernel", "__shfl_xor_sync at defects.cu", "have returned");
+    FOUND(run_foreign_mask, "kernel foreign_mask_kernel", "is not in its own mask 0000ffff");
+    FOUND(run_masked_source, "kernel masked_source_kernel", "which is not in the mask 0000ffff");
+}
+END_TEST
+
+static void write_beyond_memory(void) { beyond_memory(NULL, managed(), 64 * ((N + 63) / 64)); } /* rounded up to 256 bytes */
+
+START_TEST(accesses_beyond_an_allocation_end_the_program)
+{
+    float *out = managed();
+    ok(beyond_memory(NULL, out, N - 1));
+    ok(beyond_shared(NULL, out, N - 1));
+    cudaFree(out);
+    crashes(write_beyond_memory);
+}
+END_TEST
+
+#ifdef __SANITIZE_ADDRESS__
+static void write_one_beyond_memory(void) { beyond_memory(NULL, managed(), N); }
+static void write_one_before_memory(void) { beyond_memory(NULL, managed(), -1); }
+static void write_one_beyond_shared(void) { beyond_shared(NULL, managed(), N); }
+
+START_TEST(the_address_sanitizer_sees_the_first_element_beyond)
+{
+    crashes(write_one_beyond_memory);
+    crashes(write_one_before_memory);
+    crashes(write_one_beyond_shared);
+}
+END_TEST
+#endif
+
+static void read_on_the_host(void)
+{
+    void *p;
+    cudaMalloc(&p, 4);
+    printf("%g\n", (double)*(volatile float *)p);
+}
+
+START_TEST(the_host_cannot_touch_the_devices_memory) { crashes(read_on_the_host); }
+END_TEST
+
+START_TEST(copies_that_are_not_waited_for_are_not_there)
+{
+    float *out = managed(), *in = managed();
+    for (int i = 0; i < N; i++) in[i] = (float)i;
+    for (int waits = 0; waits < 2; waits++) {
+        int n_right = 0;
+        ok(copies(NULL, out, in, waits));
+        for (int i = 0; i < N; i++) n_right += out[i] == N - 1 - i;
+        if (waits) ck_assert_int_eq(n_right, N);
+        else ck_assert_int_lt(n_right, N);
+    }
+    cudaFree(in);
+    cudaFree(out);
+}
+END_TEST
+
+START_TEST(a_missing_wait_between_streams_is_found)
+{
+    cudaStream_t first = stream(), second = stream();
+    cudaEvent_t event;
+    float *a = managed(), *b = managed(), *c = managed();
+    ok(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    for (int waits = 0; waits < 2; waits++) {
+        for (int i = 0; i < N; i++) a[i] = (float)i, b[i] = c[i] = -1;
+        emulated_set_lazy(1);
+        ok(add_one(first, b, a));
+        ok(cudaEventRecord(event, first));
+        if (waits) ok(cudaStreamWaitEvent(second, event, 0));
+        ok(add_one(second, c, b));
+        ck_assert_double_eq(c[3], -1); /* nothing has been done yet */
+        ok(cudaStreamSynchronize(second));
+        ck_assert_double_eq(c[3], waits ? 5 : 0);
+        ok(cudaDeviceSynchronize());
+        ck_assert_double_eq(b[3], 4);
+    }
+    ok(cudaEventDestroy(event));
+    ok(cudaStreamDestroy(first));
+    ok(cudaStreamDestroy(second));
+    cudaFree(a), cudaFree(b), cudaFree(c);
+}
+END_TEST
+
+START_TEST(what_the_host_reads_too_early_is_not_there)
+{
+    cudaStream_t s = stream();
+    cudaEvent_t event;
+    void *device, *pinned;
+    float pageable[N];
+    ok(cudaMalloc(&device, N * sizeof(float)));
+    ok(cudaMallocHost(&pinned, N * sizeof(float)));
+    ok(cudaEventCreate(&event));
+    float *host = pinned;
+    emulated_set_lazy(1);
+    for (int i = 0; i < N; i++) host[i] = (float)i;
+    ok(cudaMemcpyAsync(device, host, N * sizeof(float), cudaMemcpyHostToDevice, s));
+    host[5] = 7; /* too early: still to be read */
+    ok(cudaMemcpyAsync(host + 10, device, sizeof(float), cudaMemcpyDeviceToHost, s));
+    ok(cudaEventRecord(event, s));
+    ck_assert_double_eq(host[10], 10);
+    ck_assert_int_eq(cudaEventQuery(event), cudaErrorNotReady);
+    ok(cudaEventSynchronize(event));
+    ck_assert_double_eq(host[10], 0);
+    ok(cudaMemcpyAsync(pageable, device, sizeof(pageable), cudaMemcpyDeviceToHost, s)); /* this the driver waits for */
+    ck_assert_double_eq(pageable[5], 7);
+    for (int i = 0; i < N; i++) pageable[i] = 1;
+    ok(cudaMemcpyAsync(device, pageable, sizeof(pageable), cudaMemcpyHostToDevice, s)); /* this it takes at once */
+    pageable[3] = 2;
+    ok(cudaMemcpyAsync(host, device, sizeof(pageable), cudaMemcpyDeviceToHost, s));
+    ok(cudaStreamSynchronize(s));
+    ck_assert_double_eq(host[3], 1);
+    ok(cudaEventDestroy(event));
+    ok(cudaStreamDestroy(s));
+    ok(cudaFree(device));
+    ok(cudaFreeHost(pinned));
+}
+END_TEST
+
+START_TEST(copies_must_be_what_they_say)
+{
+    void *device, *pinned;
+    ok(cudaMalloc(&device, 100));
+    ok(cudaMallocHost(&pinned, 200));
+    ck_assert_int_eq(cudaMemcpyAsync(device, pinned, 101, cudaMemcpyHostToDevice, NULL), cudaErrorInvalidValue); /* too long */
+    ck_assert_int_eq(cudaMemcpyAsync(device, pinned, 100, cudaMemcpyDeviceToHost, NULL), cudaErrorInvalidValue); /* the wrong way round */
+    ck_assert_int_eq(cudaMemcpyAsync(device, pinned, 100, cudaMemcpyDeviceToDevice, NULL), cudaErrorInvalidValue);
+    ok(cudaMemcpyAsync(device, pinned, 100, cudaMemcpyHostToDevice, NULL));
+    ck_assert_int_eq(cudaFree(pinned), cudaErrorInvalidValue);
+    ok(cudaFreeHost(pinned));
+    ok(cudaFree(device));
+}
+END_TEST
+
+START_TEST(launches_beyond_a_gpu_are_refused)
+{
+    float *out = managed();
+    ok(launch_of(NULL, out, 1, 1024, 100 * 1024));
+    ck_assert_int_eq(launch_of(NULL, out, 1, 1025, 0), cudaErrorInvalidConfiguration);
+    ck_assert_int_eq(launch_of(NULL, out, 0, 32, 0), cudaErrorInvalidConfiguration);
+    ck_assert_int_eq(launch_of(NULL, out, 1, 32, 228 * 1024), cudaErrorInvalidConfiguration);
+    ck_assert_int_eq(cudaGetLastError(), cudaErrorInvalidConfiguration);
+    setenv("EMULATED_CAPABILITY", "8.0", 1);
+    ck_assert_int_eq(launch_of(NULL, out, 1, 32, 200 * 1024), cudaErrorInvalidConfiguration);
+    unsetenv("EMULATED_CAPABILITY");
+    cudaGetLastError();
+    ok(launch_of(NULL, out, 1, 32, 200 * 1024));
+    cudaFree(out);
+}
+END_TEST
+
+START_TEST(a_failed_kernel_is_the_answer_to_everything_after)
+{
+    float *out = managed();
+    cudaStream_t s = stream();
+    setenv("EMULATED_FAIL_LAUNCH", "2", 1);
+    emulated_set_lazy(1);
+    ok(launch_of(s, out, 1, 32, 0));
+    ok(launch_of(s, out, 1, 32, 0)); /* nobody knows yet */
+    ck_assert_int_eq(cudaStreamSynchronize(s), cudaErrorIllegalAddress);
+    ck_assert_int_eq(launch_of(s, out, 1, 32, 0), cudaErrorIllegalAddress);
+    ck_assert_int_eq(cudaGetLastError(), cudaErrorIllegalAddress);
+    ck_assert_int_eq(cudaGetLastError(), cudaErrorIllegalAddress);
+}
+END_TEST
+
+START_TEST(memory_has_an_end)
+{
+    void *p, *q;
+    size_t n_free, n_total;
+    setenv("EMULATED_MEMORY", "1000000", 1);
+    ok(cudaMalloc(&p, 600000));
+    ck_assert_int_eq(cudaMalloc(&q, 600000), cudaErrorMemoryAllocation);
+    ck_assert_int_eq(cudaGetLastError(), cudaErrorMemoryAllocation);
+    ck_assert_int_eq(cudaGetLastError(), cudaSuccess);
+    ok(cudaMemGetInfo(&n_free, &n_total));
+    ck_assert_int_eq(n_total, 1000000);
+    ck_assert_int_lt(n_free, 400001);
+    ok(cudaFree(p));
+    ok(cudaMalloc(&q, 600000));
+    ok(cudaFree(q));
+}
+END_TEST
+
+UNIT_MAIN("emulated GPU", a_missing_barrier_gives_other_numbers_in_another_order,
+          warps_work_together,
+          a_barrier_that_not_all_threads_reach_is_found,
+          an_exchange_with_missing_lanes_is_found,
+          accesses_beyond_an_allocation_end_the_program,
+#ifdef __SANITIZE_ADDRESS__
+          the_address_sanitizer_sees_the_first_element_beyond,
+#endif
+          the_host_cannot_touch_the_devices_memory,
+          copies_that_are_not_waited_for_are_not_there,
+          a_missing_wait_between_streams_is_found,
+          what_the_host_reads_too_early_is_not_there,
+          copies_must_be_what_they_say,
+          launches_beyond_a_gpu_are_refused,
+          a_failed_kernel_is_the_answer_to_everything_after,
+          memory_has_an_end)
