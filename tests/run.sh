@@ -109,7 +109,7 @@ done
 san=()
 for test in $tests; do
     case $test in
-    *_cuda | *.sh) ;;
+    */device_kernels | *.sh) ;;
     tests/unit/* | tests/gpu/*) wanted "sanitizers/${test#tests/unit/}" && san+=("$test") ;;
     esac
 done
