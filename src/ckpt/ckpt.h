@@ -66,6 +66,9 @@ sgc_status sgc_files_make(sgc_ckpt_files **f, const sgc_world *w, int64_t writer
 int sgc_files_count(const sgc_ckpt_files *f);
 void sgc_files_free(sgc_ckpt_files *f);
 
+/* Collective. Makes the directory. SGC_ECONFIG: several nodes see the same. */
+sgc_status sgc_ckpt_check_apart(const sgc_world *w, const char *directory);
+
 /* What nodes with directories of their own hold of each other's shards; the first three as checkpoint.redundancy. */
 typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_XOR, SGC_SPREAD_ALL } sgc_spread_kind;
 
@@ -142,8 +145,9 @@ typedef struct sgc_ckpt_entry {
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
-/* The run that output_dir belongs to (by run.json, else by its newest checkpoint; "": to none) and the step of its newest checkpoint (-1: none). */
-sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
+/* The run that output_dir belongs to (by run.json, else by its newest checkpoint; "": to none) and the step of its newest checkpoint before
+ * before_step (-1: none). Local. */
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
 
 /**
  * The newest checkpoint of a directory that is of its own run (the one of its run.json), older than before_step, and complete as far as
@@ -175,10 +179,10 @@ sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
 /* Delete all but the newest n_kept checkpoints of the run in a node's local_dir, and those of it that were set aside. Local. */
 sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n_kept);
 /**
- * Publish in output_dir the newest checkpoint that nodes hold in their local_dir and that can be made whole, if it is newer than newest_step.
- * Collective. run_id: of that run.
+ * Publish in output_dir the newest checkpoint of a run that nodes hold in their local_dir and that can be made whole, if it is newer than
+ * newest_step and older than before_step. Collective.
  */
-sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step);
+sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step, int64_t before_step);
 /**
  * Rename checkpoints of a directory beyond after_step (-1: all) to NAME.old-ID, and sweep leftovers of broken saves; those of commands
  * are named. Local.

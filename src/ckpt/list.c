@@ -24,11 +24,31 @@ void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1])
 
 static bool is_id(const char *text) { return strlen(text) == SGC_ID_CHARS && strspn(text, "0123456789abcdef") == SGC_ID_CHARS; }
 
-/* ".NAME.tmp-ID": what convert, rm or a change of the link to the best had under way. */
-static bool is_leftover(const char *name)
+/* ".NAME.tmp-ID", as convert, rm and a change of the link to the best name what they have under way. */
+static bool has_leftover_name(const char *name)
 {
     const char *end = strstr(name, ".tmp-");
     return name[0] == '.' && end && end > name + 1 && is_id(end + strlen(".tmp-"));
+}
+
+/* Other programs may have such names too: is it a link to the best, or a directory with nothing but what a checkpoint has? */
+static bool is_leftover(const char *name, const char *path, const struct stat *status)
+{
+    static const char *const ours[] = {".", "..", "shards", "checkpoint.h5", "config.cfg", SGC_MANIFEST_NAME, SGC_NODES_NAME};
+    enum { N_OURS = sizeof(ours) / sizeof(ours[0]) };
+    DIR *directory;
+    bool is_ours = true;
+    if (S_ISLNK(status->st_mode)) return strncmp(name, ".best.tmp-", strlen(".best.tmp-")) == 0;
+    if (!(directory = opendir(path))) return false;
+    for (struct dirent *e; is_ours && (e = readdir(directory));) {
+        int k = 0;
+        size_t n = strlen(e->d_name);
+        if (n > 4 && strcmp(e->d_name + n - 4, ".tmp") == 0) n -= 4; /* of a file that was being written */
+        while (k < N_OURS && (strncmp(e->d_name, ours[k], n) != 0 || ours[k][n])) k++;
+        is_ours = k < N_OURS;
+    }
+    closedir(directory);
+    return is_ours;
 }
 
 /* "checkpoint-N", "checkpoint-N.old-ID", ".checkpoint-N.tmp-ID" or ".NAME.tmp-ID" with step -1; false for any other name. */
@@ -43,7 +63,7 @@ static bool parse_name(const char *name, int64_t *step, sgc_ckpt_status *status)
         fits = fits && strncmp(number + n_digits, ".tmp-", 5) == 0;
         *status = SGC_CKPT_PARTIAL;
         *step = fits ? strtoll(number, NULL, 10) : -1;
-        return fits || is_leftover(name);
+        return fits || has_leftover_name(name);
     }
     *status = fits && number[n_digits] ? SGC_CKPT_OLD : SGC_CKPT_COMPLETE;
     *step = fits ? strtoll(number, NULL, 10) : -1;
@@ -123,7 +143,7 @@ sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *
         SGC_TRY(sgc_path_join(path, output_dir, d->d_name));
         /* a link to a checkpoint is one; what is left of a change of the link to the best is not */
         if ((e.status == SGC_CKPT_PARTIAL ? lstat : stat)(path, &status) != 0) continue;
-        if (!S_ISDIR(status.st_mode) && !S_ISLNK(status.st_mode)) continue;
+        if (e.step < 0 ? !is_leftover(d->d_name, path, &status) : !S_ISDIR(status.st_mode)) continue;
         snprintf(e.name, sizeof(e.name), "%s", d->d_name);
         if (S_ISDIR(status.st_mode)) inspect(&e, path);
         sgc_ckpt_entry *more = realloc(list, (size_t)(n_list + 1) * sizeof(*list));
@@ -198,7 +218,7 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SGC_ID_CHARS + 1])
+sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1])
 {
     sgc_ckpt_entry *entries = NULL;
     int n = 0;
@@ -208,7 +228,7 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t *step, char run_id[SG
     bool is_told = run_id[0];
     for (int i = 0; st == SGC_OK && i < n; i++) {
         const sgc_ckpt_entry *e = &entries[i];
-        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || (is_told && strcmp(e->info.run_id, run_id) != 0)) continue;
+        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || e->step >= before_step || (is_told && strcmp(e->info.run_id, run_id) != 0)) continue;
         *step = e->step;
         memcpy(run_id, e->info.run_id, SGC_ID_CHARS + 1);
     }

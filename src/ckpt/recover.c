@@ -212,7 +212,7 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step)
+sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step, int64_t before_step)
 {
     sgc_status st = SGC_OK;
     sgc_str mine = {0};
@@ -221,7 +221,7 @@ sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const cha
     sgc_recovery p = {.step = -1};
     if (!n_bytes_of) st = sgc_err(SGC_ENOMEM, "no memory to recover a checkpoint");
     SGC_AGREE(w->all);
-    if (w->node_rank == 0) sgc_parts_tell(local_dir, w->rank, run_id, newest_step, &mine);
+    if (w->node_rank == 0) sgc_parts_tell(local_dir, w->rank, run_id, newest_step, before_step, &mine);
     SGC_TRY(sgc_gather_bytes(w->all, mine.text, (int64_t)mine.n, &all, n_bytes_of, 0));
     for (int r = 0; w->rank == 0 && r < w->size; r++) n_bytes += n_bytes_of[r];
     if (w->rank == 0) st = sgc_recovery_choose(all, n_bytes, &p);

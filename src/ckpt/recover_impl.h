@@ -17,8 +17,8 @@ typedef struct sgc_recovery {
     int *set_of;              /* owned: [n_files][n_nodes] the set in which a file is, on rank 0; 0s: in none */
 } sgc_recovery;
 
-/* Append, as bytes for sgc_recovery_choose, what a node holds of checkpoints of that run beyond newest_step; every file is checked. Local. */
-void sgc_parts_tell(const char *local_dir, int rank, const char *run_id, int64_t newest_step, sgc_str *out);
+/* Append, as bytes for sgc_recovery_choose, what a node holds of checkpoints of that run between the two steps; every file is checked. Local. */
+void sgc_parts_tell(const char *local_dir, int rank, const char *run_id, int64_t newest_step, int64_t before_step, sgc_str *out);
 /* all: what the nodes told. The newest checkpoint that can be made whole. Local. SGC_ENOMEM. To be freed also after an error. */
 sgc_status sgc_recovery_choose(const char *all, int64_t n_bytes, sgc_recovery *p);
 void sgc_recovery_free(sgc_recovery *p);

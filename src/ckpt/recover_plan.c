@@ -94,7 +94,7 @@ static void look(const char *directory, const sgc_manifest *m, int n_nodes, char
 }
 
 /* Append what this node has of one checkpoint. What cannot be read is passed over: other nodes may have it. */
-static void tell_one(const char *directory, int rank, const char *run_id, int64_t newest_step, sgc_str *out)
+static void tell_one(const char *directory, int rank, const char *run_id, int64_t newest_step, int64_t before_step, sgc_str *out)
 {
     sgc_status st = SGC_OK;
     sgc_nodes nodes = {0};
@@ -104,7 +104,7 @@ static void tell_one(const char *directory, int rank, const char *run_id, int64_
     SGC_TRY(sgc_nodes_read(&nodes, directory));
     SGC_TRY(sgc_ckpt_open_part(&c, directory));
     const sgc_manifest *m = &c->manifest;
-    if (m->step <= newest_step || strcmp(c->info.run_id, run_id) != 0) goto done;
+    if (m->step <= newest_step || m->step >= before_step || strcmp(c->info.run_id, run_id) != 0) goto done;
     h.step = m->step;
     h.n_files = m->n_shard_files;
     h.n_nodes = nodes.n_nodes;
@@ -124,7 +124,7 @@ done:
     free(there);
 }
 
-void sgc_parts_tell(const char *local_dir, int rank, const char *run_id, int64_t newest_step, sgc_str *out)
+void sgc_parts_tell(const char *local_dir, int rank, const char *run_id, int64_t newest_step, int64_t before_step, sgc_str *out)
 {
     DIR *directory = opendir(local_dir);
     if (!directory) return; /* a node that lost it, or never had one */
@@ -132,7 +132,7 @@ void sgc_parts_tell(const char *local_dir, int rank, const char *run_id, int64_t
         char path[SGC_PATH_MAX];
         size_t n = strlen("checkpoint-");
         if (strncmp(e->d_name, "checkpoint-", n) != 0 || strspn(e->d_name + n, "0123456789") != strlen(e->d_name + n)) continue;
-        if (sgc_path_join(path, local_dir, e->d_name) == SGC_OK) tell_one(path, rank, run_id, newest_step, out);
+        if (sgc_path_join(path, local_dir, e->d_name) == SGC_OK) tell_one(path, rank, run_id, newest_step, before_step, out);
     }
     closedir(directory);
 }

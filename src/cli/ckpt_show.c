@@ -152,6 +152,7 @@ static sgc_status summarize(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, su
                 }
             }
         }
+    if (s->n_finite == 0) s->min = s->max = NAN;
 done:
     free(chunk);
     return st;

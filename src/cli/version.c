@@ -71,6 +71,17 @@ void sgc_print_version(FILE *out)
     row(out, "CBLAS", not_told, not_told);
 #endif
 #endif
+#ifdef HAVE_CUDA
+    sgc_gpus gpus;
+    if (sgc_device_gpus(&gpus) != SGC_OK) snprintf(loaded, sizeof loaded, "%.200s", sgc_err_message());
+    else if (gpus.n == 0) snprintf(loaded, sizeof loaded, "no GPU here: %s", gpus.none);
+    else snprintf(loaded, sizeof loaded, "%d GPU%s here", gpus.n, gpus.n == 1 ? "" : "s");
+    row(out, "CUDA", SGC_CUDA_VERSION, loaded);
+    sgc_err_clear();
+#ifdef HAVE_NCCL
+    row(out, "NCCL", SGC_NCCL_VERSION, "(opened when GPUs are used)");
+#endif
+#endif
     snprintf(compiled, sizeof compiled, "%d.%d.%d", LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
     row(out, "libconfig", compiled, not_told);
     row(out, "jansson", JANSSON_VERSION, jansson_version_str());

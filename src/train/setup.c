@@ -30,6 +30,8 @@ static sgc_status take_output_dir(sgc_run *r)
     SGC_AGREE(r->world->all);
     if (r->t->save_on_each_node && r->world->node_rank == 0) st = sgc_make_dirs(r->t->output_dir);
     SGC_AGREE(r->world->all);
+    if (r->t->save_on_each_node) SGC_TRY(sgc_ckpt_check_apart(r->world, r->t->output_dir));
+    if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_check_apart(r->world, r->config->checkpoint.local_dir));
     /* Every rank may write shards there: better to know now than at the first save. */
     if (access(r->t->output_dir, W_OK | X_OK) != 0) st = sgc_err_errno(SGC_EIO, "output_dir %s cannot be written", r->t->output_dir);
     SGC_AGREE(r->world->all);

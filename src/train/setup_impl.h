@@ -13,9 +13,12 @@ void sgc_warn_device(const sgc_device *d, const sgc_world *w);
 /* The configuration names the vocabulary, so that a saved one describes its model by itself. Local. */
 sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d);
 
+/* Before the latest checkpoint is looked for: what nodes have in local_dir, if it is newer than those of output_dir before before_step. Collective. */
+sgc_status sgc_latest_from_nodes(sgc_world *w, const sgc_config *c, int64_t before_step);
+
 /**
  * When loading the latest checkpoint has failed with st: may the next older one take its place? Collective, st is agreed on.
- * @param with_states  as of sgc_ckpt_latest.
+ * @param with_states  as of sgc_ckpt_latest; what nodes have may then take its place too.
  * @param path   [in,out] of the damaged checkpoint; of the next older one. The damaged one is named in the log.
  * @param again  [out] there is one; else st and its message stand.
  */

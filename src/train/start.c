@@ -94,27 +94,11 @@ done:
     return st;
 }
 
-/* Whose output_dir it is, and its newest checkpoint: by both node-local ones are measured. */
-typedef struct newest { int64_t step; char run_id[SGC_ID_CHARS + 1]; } newest;
-
-static sgc_status recover_from_nodes(sgc_run *r)
-{
-    sgc_status st = SGC_OK;
-    newest found = {.step = -1};
-    const char *how = r->t->resume_from_checkpoint;
-    if (!r->config->checkpoint.local_dir || !(is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"))) return SGC_OK;
-    if (r->world->rank == 0) st = sgc_ckpt_newest(r->t->output_dir, &found.step, found.run_id);
-    SGC_AGREE(r->world->all);
-    SGC_TRY(sgc_bcast_bytes(r->world->all, &found, sizeof(found), 0));
-    if (found.run_id[0]) SGC_TRY(sgc_ckpt_recover(r->world, r->config->checkpoint.local_dir, r->t->output_dir, found.run_id, found.step));
-done:
-    return st;
-}
-
 sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(recover_from_nodes(r));
+    const char *how = r->t->resume_from_checkpoint;
+    if (is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto")) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
     if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));

@@ -56,9 +56,10 @@ static sgc_status place(sgc_pass *p, const sgc_flat *flats, const sgc_pass_spec 
     for (int u = 0; p->backflows && u < p->n_units; u++) {
         const sgc_backflow *b = &p->backflows[u];
         size_t n_whole = (size_t)flats[u].n_padded, n_arriving = n_whole - (size_t)flats[u].n_shard, travel_bytes = sgc_dtype_bytes(spec->reduce_type);
-        spans[n++] = (sgc_span){b->first, b->last + 1, spec->pooled_gradients ? n_whole * sizeof(float) : 0, 0};
-        spans[n++] = (sgc_span){b->last, b->last + 1, n_arriving * travel_bytes, 0};
-        spans[n++] = (sgc_span){b->last, b->last + 1, spec->reduce_type == SGC_F32 ? 0 : n_whole * travel_bytes, 0};
+        const int end = b->last + p->reduce_times;
+        spans[n++] = (sgc_span){b->first, end, spec->pooled_gradients ? n_whole * sizeof(float) : 0, 0};
+        spans[n++] = (sgc_span){b->last, end, n_arriving * travel_bytes, 0};
+        spans[n++] = (sgc_span){b->last, end, spec->reduce_type == SGC_F32 ? 0 : n_whole * travel_bytes, 0};
     }
     SGC_TRY(sgc_place(spans, n, 0, &p->buffer_bytes));
     n = 0;
@@ -81,7 +82,7 @@ sgc_status sgc_pass_make(sgc_pass *p, const sgc_model *model, const sgc_flat *fl
     sgc_graph *g = NULL;
     /* The smallest graph on the null device tells who reads and writes whose parameters; that does not depend on its shape. */
     sgc_graph_spec shape = {.mode = spec->backward ? SGC_TRAIN : SGC_EVAL, .B = 1, .T = 1};
-    *p = (sgc_pass){.n_units = model->n_units, .n_times = spec->backward ? 2 * model->n_units : model->n_units};
+    *p = (sgc_pass){.n_units = model->n_units, .n_times = spec->backward ? 2 * model->n_units : model->n_units, .reduce_times = spec->reduce_times};
     SGC_TRY(sgc_device_open(&device, "null", false));
     SGC_TRY(sgc_graph_build(&g, model, &device, &shape));
     p->stays = calloc((size_t)p->n_times * (size_t)p->n_units, sizeof(*p->stays)); /* no unit has more stays than times */

@@ -20,7 +20,7 @@ typedef struct sgc_stay {     /* a unit's parameters are gathered               
 } sgc_stay;
 
 typedef struct sgc_backflow { /* a unit's gradients while they are whole                     */
-    int first, last;          /* first and last time that add to them; reduced after the last, finished after last + 1 */
+    int first, last;          /* first and last time that add to them; reduced after the last, finished reduce_times later */
     size_t gradient_offset;   /* in the communication buffer, where they are pooled          */
     size_t scratch_offset;    /* parts that arrive from the peers                            */
     size_t rounded_offset;    /* the gradient as it travels, where that is not its own type   */
@@ -28,6 +28,7 @@ typedef struct sgc_backflow { /* a unit's gradients while they are whole        
 
 typedef struct sgc_pass {
     int n_units, n_times;     /* U or 2 U times                                              */
+    int reduce_times;         /* from the start of a reduction to its end                    */
     sgc_stay *stays;          /* in the order of their starts; owned                         */
     int n_stays;
     sgc_backflow *backflows;  /* of each unit; NULL without a backward; owned                */
@@ -41,6 +42,7 @@ typedef struct sgc_pass_spec {
     size_t value_bytes;       /* of a gathered parameter                                     */
     sgc_dtype reduce_type;    /* of a gradient that travels                                  */
     int prefetch;
+    int reduce_times;         /* 1: messages travel while the next unit computes; 0: one rank, nothing travels */
 } sgc_pass_spec;
 
 /* Unit that runs at a time, and whether it is its backward. */

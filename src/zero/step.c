@@ -197,9 +197,9 @@ sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
         end_stays(z, p, time);
         if (!backward || !reduces) continue;
         SGC_TRY(start_reductions(z, time));
-        SGC_TRY(end_reductions(z, time - 1, micro));
+        SGC_TRY(end_reductions(z, time - p->reduce_times, micro));
     }
-    if (reduces) SGC_TRY(end_reductions(z, p->n_times - 1, micro));
+    if (reduces && p->reduce_times > 0) SGC_TRY(end_reductions(z, p->n_times - 1, micro));
 done:
     return st;
 }

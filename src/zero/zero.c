@@ -149,7 +149,8 @@ static sgc_status lay_out(sgc_zero *z)
         z->units[i] = (sgc_zero_unit){.unit = &model->units[i], .flat = flats[i]};
     }
     sgc_pass_spec pass = {.sharded_parameters = sgc_zero_shards_parameters(z), .pooled_gradients = sgc_zero_pools_gradients(z),
-                          .prefetch = z->spec.prefetch_units, .value_bytes = value_bytes(z), .reduce_type = z->spec.reduce_type};
+                          .prefetch = z->spec.prefetch_units, .value_bytes = value_bytes(z), .reduce_type = z->spec.reduce_type,
+                          .reduce_times = sgc_group_size(z->group) > 1};
     SGC_TRY(sgc_pass_make(&z->evaluation, model, flats, &pass));
     if (!z->spec.inference) {
         pass.backward = true;

@@ -34,7 +34,7 @@ check "a run without node-local checkpoints" train straight 6
 local_options=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 4)
 interrupted() {
     local name=$1; shift
-    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/$name/checkpoint-14"
+    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/newest-$name" && mv "$work/$name/checkpoint-14" "$work/newest-$name"
 }
 for how in partner xor; do
     for lost in 0 1 2; do
@@ -87,6 +87,14 @@ check "a newer checkpoint of another run in output_dir" goes_on xor
 check "... does not stand for what the nodes have" has run 'resuming .*checkpoint-12 at update 12'
 check "... and is not passed off as this one's" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
 
+restored xor
+cp -r "$work/newest-whole-xor" "$work/run/checkpoint-14"
+marr "$work/run/checkpoint-14/shards/shard-00001-of-00006.h5"
+check "the newest shared one turns out to be damaged" goes_on xor
+check "... by name" has run 'checkpoint-14 is passed over: .*shard-00001-of-00006.h5 is damaged'
+check "... what nodes have is newer than the next shared one" has run 'resuming .*checkpoint-12 at update 12'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
+
 # what tools say of a node's part
 restored xor
 ckpt() { timeout -k 5 60 "$STAGECOACH" ckpt "$@"; }
@@ -137,6 +145,12 @@ for how in xor partner; do
     check "... from the newest" has "files-$how" 'resuming .*checkpoint-12 at update 12'
     check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/files-$how/checkpoint-20"
 done
+for option in "--checkpoint.local_dir $work/common" "--save_on_each_node"; do
+    # shellcheck disable=SC2086  # a list of words
+    refuses "a directory that nodes share: ${option%% *}" 2 "$work/common is the same directory on several nodes" \
+        mpirun -n 4 "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/common" $option
+done
+check "... and nothing is left there" is "$(ls -A "$work/common")" ""
 refuses "redundancy needs a directory" 2 "redundancy.*conflicts with.*local_dir" "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.redundancy xor
 
 # an output_dir on each node

@@ -56,7 +56,7 @@ for n in $worlds; do
     check "stage 1 on $n ranks trains with accumulation" train "w$n-a1" "$n" 1 2
     check "stage 0 on $n ranks with accumulation ends with the same bits" train_and_compare "w$n-a1" "w$n-a0" "$n" 0 2
     check "gradients that travel as bf16 repeat their bits" eval "train w$n-r1 $n 1 1 --comm.reduce_dtype bf16 && train_and_compare w$n-r1 w$n-r2 $n 1 1 --comm.reduce_dtype bf16"
-    check "... which are others" differs "w$n-r1" "w$n-s1"
+    [ "$n" = 1 ] || check "... which are others" differs "w$n-r1" "w$n-s1" # one rank sends none
 done
 check "the table says what is used" says w3-s2 "Precision +bf16, fp32 master weights; gradients travel as fp32"
 check "... and the formula of one micro-batch" says w3-s2 "by the formula 2 P \+ 14 P/N = "

@@ -156,8 +156,9 @@ START_TEST(what_commands_left_is_listed_and_stays_at_a_start)
     fixture f;
     set_up(&f);
     save(&f, 1, run_a);
-    shell(&f, "mkdir -p .weights.tmp-0123456789abcdef/shards .hidden.tmp-0 .tmp-0123456789abcdef && ln -s checkpoint-1 .best.tmp-0123456789abcdef && "
-              "touch .file.tmp-0123456789abcdef");
+    shell(&f, "mkdir -p .weights.tmp-0123456789abcdef/shards .hidden.tmp-0 .tmp-0123456789abcdef .other.tmp-0123456789abcdef/precious && "
+              "touch .weights.tmp-0123456789abcdef/config.cfg.tmp .file.tmp-0123456789abcdef && ln -s checkpoint-1 .best.tmp-0123456789abcdef && "
+              "ln -s checkpoint-1 .link.tmp-0123456789abcdef");
     expect(&f, "-1 partial, -1 partial, 1 complete");
     ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1, NULL), SGC_OK);
     expect(&f, "-1 partial, 1 complete");
@@ -191,14 +192,15 @@ START_TEST(a_directory_belongs_to_the_run_of_its_report_or_of_its_newest)
     char run[SGC_ID_CHARS + 1];
     int64_t step;
     set_up(&f);
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == -1 && !run[0]);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && !run[0]);
     save(&f, 10, run_a);
     save(&f, 20, run_b);
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == 20 && strcmp(run, run_b) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 20 && strcmp(run, run_b) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, 20, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
     shell(&f, "printf '{\"run_id\": \"aaaaaaaaaaaaaaaa\"}' >run.json");
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
     shell(&f, "rm -r checkpoint-10");
-    ck_assert(sgc_ckpt_newest(f.directory, &step, run) == SGC_OK && step == -1 && strcmp(run, run_a) == 0);
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && strcmp(run, run_a) == 0);
     tear_down(&f);
 }
 END_TEST

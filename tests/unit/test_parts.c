@@ -60,13 +60,13 @@ static void set_up(fixture *f)
 static void tear_down(fixture *f) { ck_assert_int_eq(sgc_remove_tree(f->directory), SGC_OK); }
 
 /* What both disks tell, and the choice. */
-static void choose(const fixture *f, const char *run_id, int64_t newest_step, sgc_recovery *p)
+static void choose(const fixture *f, const char *run_id, int64_t newest_step, int64_t before_step, sgc_recovery *p)
 {
     sgc_str told = {0};
     for (int node = 0; node < N_NODES; node++) {
         char disk[SGC_PATH_MAX];
         snprintf(disk, sizeof(disk), "%s/disk-%d", f->directory, node);
-        sgc_parts_tell(disk, node, run_id, newest_step, &told);
+        sgc_parts_tell(disk, node, run_id, newest_step, before_step, &told);
     }
     ck_assert_int_eq(sgc_recovery_choose(told.text, (int64_t)told.n, p), SGC_OK);
     sgc_str_free(&told);
@@ -132,7 +132,7 @@ START_TEST(of_two_checkpoints_of_one_step_the_one_that_is_whole_is_found)
         shell(&f, "cp -r x disk-0/checkpoint-7 && rm disk-0/checkpoint-7/shards/shard-00001-of-00002.h5 && cp -r y disk-1/checkpoint-7");
         write_nodes(&f, "disk-0/checkpoint-7/nodes", 0);
         write_nodes(&f, "disk-1/checkpoint-7/nodes", 1);
-        choose(&f, run, -1, &p);
+        choose(&f, run, -1, INT64_MAX, &p);
         id_of(&f, "y", id);
         snprintf(whole, sizeof(whole), "%s/y", f.directory);
         ck_assert(small_read(whole, &same) == SGC_OK && same);
@@ -154,18 +154,20 @@ START_TEST(only_what_is_newer_whole_and_of_the_run_is_chosen)
         snprintf(where, sizeof(where), "disk-%d/checkpoint-7/nodes", node);
         write_nodes(&f, where, node);
     }
-    choose(&f, run, 6, &p);
+    choose(&f, run, 6, INT64_MAX, &p);
     ck_assert(p.step == 7 && p.from[0] == 0 && p.from[1] == 1);
     sgc_recovery_free(&p);
-    choose(&f, run, 7, &p);
+    choose(&f, run, 7, INT64_MAX, &p);
     ck_assert(p.step == -1);
-    choose(&f, "ffffffffffffffff", -1, &p);
+    choose(&f, run, -1, 7, &p);
+    ck_assert(p.step == -1);
+    choose(&f, "ffffffffffffffff", -1, INT64_MAX, &p);
     ck_assert(p.step == -1);
     shell(&f, "printf x | dd of=disk-1/checkpoint-7/shards/shard-00001-of-00002.h5 bs=1 seek=4100 conv=notrunc status=none");
-    choose(&f, run, -1, &p);
+    choose(&f, run, -1, INT64_MAX, &p);
     ck_assert(p.step == -1);
     shell(&f, "cp x/shards/shard-00001-of-00002.h5 disk-1/checkpoint-7/shards/ && printf x >>disk-0/checkpoint-7/nodes");
-    choose(&f, run, -1, &p);
+    choose(&f, run, -1, INT64_MAX, &p);
     ck_assert(p.step == -1);
     tear_down(&f);
 }

@@ -6,6 +6,7 @@
 #define SGC_DEVICE_CUDA_ATTENTION_CUH
 
 #include "device/cuda/cuda_impl.h"
+#include "device/cuda/dropout.cuh"
 #include "device/cuda/launch.h"
 #include "device/cuda/types.cuh"
 
@@ -13,13 +14,6 @@
 #define LN_2 0.6931471805599453f
 
 enum { ATTENTION_MAX_HEAD = 256 };
-
-typedef struct attention_dropout { /* sgc_dropout, in numbers of the GPU */
-    sgc_philox_key key;
-    uint32_t stream, threshold;    /* a weight whose word is below the threshold is dropped; 0: none is */
-    float scale;                   /* of the weights that are kept */
-    const int64_t *sample;         /* [B] */
-} attention_dropout;
 
 typedef struct attention { /* one call; kernels take it by value */
     int64_t B, T, C, H, D;
@@ -29,7 +23,8 @@ typedef struct attention { /* one call; kernels take it by value */
     const void *dy;           /* [B, T, C] */
     float *delta;             /* [B, H, T]: sums over a head of dy * y, which is the mean gradient of a query's weights */
     void *dqkv;               /* [B, T, 3C] */
-    attention_dropout drop;
+    dropout_rule drop;        /* of weights */
+    const int64_t *sample;    /* [B], of the dropout */
 } attention;
 
 /* False, and kept as a failure of the device: there are no kernels for heads of more than ATTENTION_MAX_HEAD. */
@@ -42,23 +37,12 @@ void sgc_attention_mma_backward(sgc_device *d, const attention *a);
 void sgc_attention_plain_forward(sgc_device *d, const attention *a);
 void sgc_attention_plain_backward(sgc_device *d, const attention *a);
 
-/* The 16 bytes of random words that hold element 4 * block .. 4 * block + 3: bit k is set if the kth of them is kept. */
-static __device__ __forceinline__ uint32_t kept_of_block(const attention_dropout &drop, uint64_t block, int64_t sample)
-{
-    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | drop.stream, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32)};
-    uint32_t random[4], bits = 0;
-    sgc_philox(drop.key, counter, random);
-#pragma unroll
-    for (int k = 0; k < 4; k++) bits |= (uint32_t)(random[k] >= drop.threshold) << k;
-    return bits;
-}
-
 /* Bit k is set if element e + k of the sample is kept, k < 4. Elements of a row share blocks of four only where T is a multiple of 4. */
-static __device__ __forceinline__ uint32_t kept_4(const attention_dropout &drop, uint64_t e, int64_t sample)
+static __device__ __forceinline__ uint32_t kept_4(const dropout_rule &drop, uint64_t e, int64_t sample)
 {
     const uint32_t shift = (uint32_t)e & 3;
-    uint32_t bits = kept_of_block(drop, e >> 2, sample);
-    if (shift) bits = (bits >> shift | kept_of_block(drop, (e >> 2) + 1, sample) << (4 - shift)) & 15;
+    uint32_t bits = kept_of_block(drop, sample, e >> 2);
+    if (shift) bits = (bits >> shift | kept_of_block(drop, sample, (e >> 2) + 1) << (4 - shift)) & 15;
     return bits;
 }
 

@@ -68,7 +68,7 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
     const int i0 = (n_blocks - 1 - (int)(blockIdx.x % n_blocks)) * QUERIES, own_i0 = i0 + warp * WARP_QUERIES; /* the longest sums begin first */
     const V *first = (const V *)a.qkv + b * a.T * 3 * a.C + h * D;
     const head<V> q = {first, 3 * a.C, T}, k = {first + a.C, 3 * a.C, T}, v = {first + 2 * a.C, 3 * a.C, T};
-    const int64_t sample = DROPS ? a.drop.sample[b] : 0;
+    const int64_t sample = DROPS ? a.sample[b] : 0;
     const int end = T < i0 + QUERIES ? T : i0 + QUERIES, n_tiles = (end + KEYS - 1) / KEYS;
 
     load_tile<V, D, QUERIES, MMA_THREADS>(queries, q, i0);

@@ -8,7 +8,7 @@
 
 typedef struct dropout_rule {
     sgc_philox_key key;
-    uint32_t stream, threshold; /* an element whose word is below the threshold is dropped */
+    uint32_t stream, threshold; /* an element whose word is below the threshold is dropped; 0: none is */
     float scale;                /* of what is kept */
 } dropout_rule;
 

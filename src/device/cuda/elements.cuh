@@ -64,7 +64,7 @@ static inline int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / b
 enum { ELEMENT_THREADS = 256, ELEMENT_UNROLL = 2 };
 
 /* Loads of all accesses come first, so that they are on their way together. */
-template <int W, typename Op> static __global__ void __launch_bounds__(ELEMENT_THREADS) each_element(const Op op, const int64_t n)
+template <int W, typename Op> static __global__ void __launch_bounds__(ELEMENT_THREADS, 4) each_element(const Op op, const int64_t n)
 {
     const int64_t first = ((int64_t)blockIdx.x * (ELEMENT_UNROLL * ELEMENT_THREADS) + threadIdx.x) * W;
     typename Op::template input<W> in[ELEMENT_UNROLL];
@@ -78,6 +78,7 @@ template <int W, typename Op> static __global__ void __launch_bounds__(ELEMENT_T
         int64_t i = first + (int64_t)u * ELEMENT_THREADS * W;
         if (i + W <= n) op.template write<W>(i, in[u]);
         else if (W > 1)
+#pragma unroll 1 /* seldom run: small */
             for (; i < n; i++) {
                 typename Op::template input<1> one;
                 op.template read<1>(i, one);

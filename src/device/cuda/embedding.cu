@@ -17,7 +17,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     float of_token[W], of_position[W];
     if (c >= C) return;
     load_n(wte + token[n] * C + c, of_token);
-    load_n(wpe + (position + n % T) * C + c, of_position);
+    load_n(wpe + (position + blockIdx.x % (uint32_t)T) * C + c, of_position); /* a grid has less than 2^31 rows */
 #pragma unroll
     for (int j = 0; j < W; j++) of_token[j] += of_position[j];
     store_n(x + n * C + c, of_token);

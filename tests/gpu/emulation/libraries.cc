@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cublasLt.h"
+#include "nccl.h"
 
 #define FUNCTION(name) {#name, (void *)name}
 static const struct { const char *name; void *function; } functions[] = {
@@ -12,6 +13,10 @@ static const struct { const char *name; void *function; } functions[] = {
     FUNCTION(cublasLtMatrixLayoutCreate), FUNCTION(cublasLtMatrixLayoutDestroy), FUNCTION(cublasLtMatmulPreferenceCreate),
     FUNCTION(cublasLtMatmulPreferenceDestroy), FUNCTION(cublasLtMatmulPreferenceSetAttribute), FUNCTION(cublasLtMatmulAlgoGetHeuristic),
     FUNCTION(cublasLtMatmul),
+    FUNCTION(ncclGetVersion), FUNCTION(ncclGetUniqueId), FUNCTION(ncclGetErrorString), FUNCTION(ncclGetLastError), FUNCTION(ncclCommInitRankConfig),
+    FUNCTION(ncclCommFinalize), FUNCTION(ncclCommDestroy), FUNCTION(ncclCommAbort), FUNCTION(ncclCommGetAsyncError), FUNCTION(ncclCommRegister),
+    FUNCTION(ncclCommDeregister), FUNCTION(ncclAllGather), FUNCTION(ncclBroadcast), FUNCTION(ncclSend), FUNCTION(ncclRecv), FUNCTION(ncclGroupStart),
+    FUNCTION(ncclGroupEnd),
 };
 
 static char failure[300];
