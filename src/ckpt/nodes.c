@@ -45,7 +45,7 @@ static bool take_set(sgc_nodes *n, const char *line)
     return *line == '\0';
 }
 
-static bool parse(sgc_nodes *n, char *text)
+static bool parse_lines(sgc_nodes *n, char *text)
 {
     int n_head = 0;
     char *rest = NULL;
@@ -57,6 +57,17 @@ static bool parse(sgc_nodes *n, char *text)
     return true;
 }
 
+sgc_status sgc_nodes_parse(sgc_nodes *n, char *text, size_t n_bytes, const char *path)
+{
+    *n = (sgc_nodes){0};
+    if (fits(text, n_bytes)) {
+        text[n_bytes - END_BYTES] = '\0';
+        if (parse_lines(n, text)) return SGC_OK;
+    }
+    sgc_nodes_free(n);
+    return sgc_err(SGC_ECKPT, "%s is damaged", path);
+}
+
 sgc_status sgc_nodes_read(sgc_nodes *n, const char *directory)
 {
     sgc_status st = SGC_OK;
@@ -65,12 +76,9 @@ sgc_status sgc_nodes_read(sgc_nodes *n, const char *directory)
     *n = (sgc_nodes){0};
     SGC_TRY(sgc_path_join(path, directory, SGC_NODES_NAME));
     SGC_TRY(sgc_read_file(path, &text, &n_bytes));
-    bool is_whole = fits(text, n_bytes);
-    if (is_whole) text[n_bytes - END_BYTES] = '\0';
-    if (!is_whole || !parse(n, text)) st = sgc_err(SGC_ECKPT, "%s is damaged", path);
+    SGC_TRY(sgc_nodes_parse(n, text, n_bytes, path));
 done:
     free(text);
-    if (st != SGC_OK) sgc_nodes_free(n);
     return st;
 }
 

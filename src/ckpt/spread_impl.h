@@ -37,7 +37,9 @@ typedef struct sgc_nodes {
 } sgc_nodes;
 /* sets: as of sgc_spread_sets; NULL: none. */
 void sgc_nodes_put(sgc_str *text, sgc_spread_kind kind, const sgc_world *w, const int64_t *sets);
-/* Local. To be freed also after an error: SGC_EDATA: there is none; SGC_ECKPT: it is damaged. */
+/* text is changed. path: for messages. SGC_ECKPT. */
+sgc_status sgc_nodes_parse(sgc_nodes *n, char *text, size_t n_bytes, const char *path);
+/* Local. SGC_EDATA: there is none; SGC_ECKPT: it is damaged. */
 sgc_status sgc_nodes_read(sgc_nodes *n, const char *directory);
 void sgc_nodes_free(sgc_nodes *n);
 

@@ -91,7 +91,8 @@ static sgc_status sum_bytes(sgc_save *s)
     most = (double)s->n_bytes;
     SGC_TRY(sgc_max_double(s->group, &most, 1));
     if (s->spread == SGC_SPREAD_PARTNER) s->n_bytes += (int64_t)most;
-    if (s->spread == SGC_SPREAD_XOR && s->nodes->n_nodes > 1) s->n_bytes += sgc_parity_bytes((int64_t)most, s->nodes->n_nodes) + SGC_PARITY_END_BYTES * (int64_t)s->nodes->node_size;
+    if (s->spread == SGC_SPREAD_XOR && s->nodes->n_nodes > 1)
+        s->n_bytes += sgc_parity_bytes((int64_t)most, s->nodes->n_nodes) + SGC_PARITY_END_BYTES * (int64_t)s->nodes->node_size;
 done:
     return st;
 }

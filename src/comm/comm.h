@@ -102,13 +102,13 @@ typedef struct sgc_nccl_spec {
     int ranks_per_node;        /* so many consecutive ranks share a node, on all nodes; 0: it is not so regular */
 } sgc_nccl_spec;
 
-/* Local: can libnccl be opened? SGC_ECOMM says what to do. version: 22809 for 2.28.9 */
+/* Local: can libnccl be opened? SGC_EDEVICE says what to do. version: 22809 for 2.28.9 */
 sgc_status sgc_nccl_find(int *version);
 /**
  * From now on the buffers of this group's collectives are memory of CUDA devices and travel by NCCL, on a stream of their own: a collective
  * starts when the device has done what it was asked for before the call; the wait makes the device wait, not the host. Sums have the bits
  * of the mpi backend. Collective; connects all ranks and sends a few numbers between each two.
- * @return SGC_ECOMM: a rank has no NCCL, or another version, or they do not connect within timeout_s; the group is as before.
+ * @return SGC_EDEVICE: a rank has no NCCL, or another version, or they do not connect within timeout_s; the group is as before.
  */
 sgc_status sgc_group_use_nccl(sgc_group *g, const sgc_nccl_spec *spec);
 

@@ -19,6 +19,7 @@ struct sgc_group {
     void *backend;       /* owned: what the backend keeps besides                                               */
     void (*close_backend)(sgc_group *g); /* NULL: nothing to release                                            */
     sgc_traffic traffic[SGC_N_COLLECTIVES];
+    bool is_counted_ahead; /* collectives are counted as a whole when they are asked for, not message by message */
 };
 
 /* Longest message in elements; longer ones are cut, as counts of MPI 3 are int. The same on all ranks; tests make it small. */

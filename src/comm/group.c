@@ -13,10 +13,16 @@ int sgc_group_size(const sgc_group *g) { return g->size; }
 const sgc_comm_ops *sgc_group_ops(const sgc_group *g) { return g->ops; }
 sgc_traffic sgc_group_traffic(const sgc_group *g, sgc_collective c) { return g->traffic[c]; }
 
-void sgc_group_count_call(sgc_group *g, sgc_collective c) { g->traffic[c].n_calls++; }
+static bool is_counted_ahead(const sgc_group *g, sgc_collective c) { return g->is_counted_ahead && c != SGC_CONTROL; }
+
+void sgc_group_count_call(sgc_group *g, sgc_collective c)
+{
+    if (!is_counted_ahead(g, c)) g->traffic[c].n_calls++;
+}
 
 void sgc_group_count(sgc_group *g, sgc_collective c, int64_t n_elements, int64_t n_bytes)
 {
+    if (is_counted_ahead(g, c)) return;
     g->traffic[c].n_elements += n_elements;
     g->traffic[c].n_bytes += n_bytes;
 }
@@ -27,8 +33,9 @@ void sgc_group_count_collective(sgc_group *g, sgc_collective c, sgc_dtype type, 
     int64_t n_copies = c == SGC_BROADCAST    ? sgc_broadcast_tree(g->rank, g->size, root, &parent, children)
                        : c == SGC_ALL_REDUCE ? 2 * (g->size - 1)
                                              : g->size - 1;
-    sgc_group_count_call(g, c);
-    sgc_group_count(g, c, n_copies * n, n_copies * n * (int64_t)sgc_dtype_bytes(type));
+    g->traffic[c].n_calls++;
+    g->traffic[c].n_elements += n_copies * n;
+    g->traffic[c].n_bytes += n_copies * n * (int64_t)sgc_dtype_bytes(type);
 }
 
 int sgc_group_take_tag(sgc_group *g)
@@ -89,6 +96,7 @@ void sgc_group_use_mpi(sgc_group *g)
     if (g->close_backend) g->close_backend(g);
     g->backend = NULL;
     g->close_backend = NULL;
+    g->is_counted_ahead = false;
     if (!g->is_null) g->ops = &sgc_comm_mpi;
 }
 

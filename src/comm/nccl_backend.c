@@ -319,6 +319,7 @@ sgc_status sgc_group_use_nccl(sgc_group *g, const sgc_nccl_spec *spec)
     SGC_AGREE(g);
     SGC_TRY(sgc_nccl_connect(s, g));
     SGC_TRY(try_connections(g));
+    s->is_in_use = true;
     g->ops = &ops;
 done:
     if (st != SGC_OK && s) sgc_nccl_give_up(s); /* the others do so, too */

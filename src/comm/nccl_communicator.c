@@ -29,7 +29,7 @@ sgc_status sgc_nccl_fail(sgc_nccl *s, const char *format, ...)
         va_end(arguments);
     }
     sgc_nccl_give_up(s);
-    return sgc_err(SGC_ECOMM, "%s", s->failure);
+    return sgc_err(s->is_in_use ? SGC_ECOMM : SGC_EDEVICE, "%s", s->failure);
 }
 
 sgc_status sgc_nccl_check_cuda(sgc_nccl *s, cudaError_t rc, const char *call)
@@ -143,7 +143,7 @@ static sgc_status check_versions(const sgc_nccl *s, sgc_group *g)
     SGC_TRY(sgc_max_double(g, &high, 1));
     SGC_TRY(sgc_min_double(g, &low, 1));
     if (high > low)
-        st = sgc_err(SGC_ECOMM, "node %s has NCCL %d.%d.%d, and others of this job have another version: load the same module on all, or write --comm.backend mpi",
+        st = sgc_err(SGC_EDEVICE, "node %s has NCCL %d.%d.%d, and others of this job have another version: load the same module on all, or write --comm.backend mpi",
                      sgc_node_name(), s->library->version / 10000, s->library->version / 100 % 100, s->library->version % 100);
 done:
     return st;

@@ -30,7 +30,7 @@ typedef struct sgc_nccl_library {
     int version;
 } sgc_nccl_library;
 
-/* The library is opened once and stays. SGC_ECOMM: it is not there, too old, or lacks a function; the message says what to do. */
+/* The library is opened once and stays. SGC_EDEVICE: it is not there, too old, or lacks a function; the message says what to do. */
 sgc_status sgc_nccl_open(const sgc_nccl_library **library);
 
 /* Sums over parts that lie one behind the other, but for the own one; several at once. Elements are n long. */
@@ -73,6 +73,7 @@ typedef struct sgc_nccl {
     double timeout_s;
     pthread_t thread;        /* the one that calls NCCL */
     ncclComm_t comm;         /* owned; NULL: not yet connected, or given up */
+    bool is_in_use;          /* connected and tried */
     char failure[1024];      /* why it was given up; "": it was not */
     cudaStream_t compute;    /* borrowed: what the device computes */
     cudaStream_t stream;     /* owned: collectives, in the order of their calls */
@@ -86,7 +87,8 @@ typedef struct sgc_nccl {
     int n_lent;
 } sgc_nccl;
 
-/* nccl_communicator.c. A failure gives the communicator up, so that the device comes to an end; all that follows fails by the same text. */
+/* nccl_communicator.c. A failure gives the communicator up, so that the device comes to an end; all that follows fails by the same text: SGC_ECOMM,
+ * which cannot be agreed on, or as long as it is not in use SGC_EDEVICE. */
 sgc_status sgc_nccl_make(sgc_nccl **s, sgc_group *g, const sgc_nccl_spec *spec); /* local: library, stream, events */
 sgc_status sgc_nccl_connect(sgc_nccl *s, sgc_group *g);                          /* collective */
 void sgc_nccl_free(sgc_nccl *s);

@@ -41,14 +41,14 @@ sgc_status sgc_nccl_open(const sgc_nccl_library **library)
         if (!handle && !why[0]) snprintf(why, sizeof(why), "%s", dlerror());
     }
     if (!handle)
-        return sgc_err(SGC_ECOMM, "NCCL cannot be opened: %s (nor is it in " SGC_NCCL_LIBDIR "); load its module or add its directory to LD_LIBRARY_PATH, or "
+        return sgc_err(SGC_EDEVICE, "NCCL cannot be opened: %s (nor is it in " SGC_NCCL_LIBDIR "); load its module or add its directory to LD_LIBRARY_PATH, or "
                        "write --comm.backend mpi", why);
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
         if (!find(handle, &opened, &needed[i]))
-            return sgc_err(SGC_ECOMM, "this " LIBRARY " lacks %s: load NCCL 2.18 or newer, or write --comm.backend mpi", needed[i].name);
+            return sgc_err(SGC_EDEVICE, "this " LIBRARY " lacks %s: load NCCL 2.18 or newer, or write --comm.backend mpi", needed[i].name);
     for (size_t i = 0; optional[i].name; i++) find(handle, &opened, &optional[i]);
     if (opened.GetVersion(&opened.version) != ncclSuccess || opened.version < OLDEST)
-        return sgc_err(SGC_ECOMM, "this " LIBRARY " is of version %d.%d: load NCCL 2.18 or newer, or write --comm.backend mpi", opened.version / 10000,
+        return sgc_err(SGC_EDEVICE, "this " LIBRARY " is of version %d.%d: load NCCL 2.18 or newer, or write --comm.backend mpi", opened.version / 10000,
                        opened.version / 100 % 100);
     is_open = true;
     return SGC_OK;

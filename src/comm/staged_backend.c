@@ -15,8 +15,8 @@ typedef enum stage { ASKED, POSTED, DONE } stage;
 /* Staging memory of one collective: taken in turn, given back in the same order. */
 typedef struct parcel {
     size_t offset, bytes;
-    struct sgc_mark *mark;  /* owned: of the download, then of the upload */
-    sgc_request *request;   /* borrowed; NULL: was waited for, only the upload may still be under way */
+    struct sgc_mark *mark;  /* owned: of the download */
+    sgc_request *request;   /* borrowed; NULL: was waited for */
 } parcel;
 
 typedef struct staged {
@@ -125,18 +125,17 @@ static sgc_status finish(sgc_request *r)
     SGC_TRY(post_up_to(s, r->parcel));
     SGC_TRY(sgc_comm_mpi.wait(&r->inner));
     if (r->n > 0) upload(r);
-    s->how.mark_set(s->how.device, r->parcel->mark);
     r->stage = DONE;
 done:
     return st;
 }
 
+/* Its upload may still be under way: whoever has the memory next touches it after a download that is asked for later. */
 static sgc_status retire_oldest(staged *s)
 {
     sgc_status st = SGC_OK;
     parcel *p = &s->parcels[s->oldest];
     if (p->request) SGC_TRY(finish(p->request));
-    SGC_TRY(wait_for_mark(s, p->mark));
     if (p->request) p->request->parcel = NULL;
     p->request = NULL;
     s->oldest = (s->oldest + 1) % N_PARCELS;
@@ -187,18 +186,17 @@ done:
     return st;
 }
 
-/* One rank has nothing to send, but is counted as any other. */
-static bool is_alone(sgc_group *g, sgc_collective kind, sgc_request **request)
+/* Counts; true: one rank has nothing to send. */
+static bool is_alone(sgc_group *g, sgc_collective kind, sgc_dtype type, int64_t n, int root, sgc_request **request)
 {
-    if (g->size > 1) return false;
-    sgc_group_count_call(g, kind);
+    sgc_group_count_collective(g, kind, type, n, root);
     *request = NULL;
-    return true;
+    return g->size == 1;
 }
 
 static sgc_status all_gather(sgc_group *g, sgc_dtype type, void *full, int64_t n_shard, sgc_request **request)
 {
-    if (is_alone(g, SGC_ALL_GATHER, request)) return SGC_OK;
+    if (is_alone(g, SGC_ALL_GATHER, type, n_shard, 0, request)) return SGC_OK;
     sgc_request r = {.group = g, .kind = SGC_ALL_GATHER, .type = type, .n = n_shard, .full = full};
     return start(request, &r, bytes_of(type, g->rank * n_shard), bytes_of(type, n_shard));
 }
@@ -206,7 +204,7 @@ static sgc_status all_gather(sgc_group *g, sgc_dtype type, void *full, int64_t n
 static sgc_status reduce_scatter(sgc_group *g, sgc_dtype type, void *full, float *shard, void *scratch, int64_t n_shard, sgc_request **request)
 {
     (void)scratch; /* of the device; the parts of the others arrive in the host's memory */
-    if (type == SGC_F32 && is_alone(g, SGC_REDUCE_SCATTER, request)) {
+    if (is_alone(g, SGC_REDUCE_SCATTER, type, n_shard, 0, request) && type == SGC_F32) {
         const sgc_staging *how = &staged_of(g)->how;
         if (shard != full && n_shard > 0) how->copy(how->device, shard, full, bytes_of(type, n_shard));
         return SGC_OK;
@@ -218,14 +216,14 @@ static sgc_status reduce_scatter(sgc_group *g, sgc_dtype type, void *full, float
 static sgc_status all_reduce(sgc_group *g, float *full, float *scratch, int64_t n_shard, sgc_request **request)
 {
     (void)scratch;
-    if (is_alone(g, SGC_ALL_REDUCE, request)) return SGC_OK;
+    if (is_alone(g, SGC_ALL_REDUCE, SGC_F32, n_shard, 0, request)) return SGC_OK;
     sgc_request r = {.group = g, .kind = SGC_ALL_REDUCE, .type = SGC_F32, .n = n_shard, .full = (char *)full};
     return start(request, &r, 0, bytes_of(SGC_F32, n_full(&r)));
 }
 
 static sgc_status broadcast(sgc_group *g, sgc_dtype type, void *data, int64_t n, int root, sgc_request **request)
 {
-    if (is_alone(g, SGC_BROADCAST, request)) return SGC_OK;
+    if (is_alone(g, SGC_BROADCAST, type, n, root, request)) return SGC_OK;
     sgc_request r = {.group = g, .kind = SGC_BROADCAST, .type = type, .n = n, .root = root, .full = data};
     return start(request, &r, 0, g->rank == root ? bytes_of(type, n) : 0);
 }
@@ -289,5 +287,6 @@ sgc_status sgc_group_use_staged(sgc_group *g, const sgc_staging *how, sgc_dtype 
     st = sgc_agree(g, st);
     if (st != SGC_OK) sgc_group_use_mpi(g);
     else g->ops = &ops;
+    g->is_counted_ahead = st == SGC_OK; /* its messages may leave only after the update that asked for them has been counted */
     return st;
 }

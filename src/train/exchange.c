@@ -12,7 +12,7 @@ static sgc_status watch(void *group) { return sgc_group_ops(group)->watch(group)
 static sgc_status find_nccl_local(int *version)
 {
     if (sgc_nccl_find) return sgc_nccl_find(version);
-    return sgc_err(SGC_ECOMM, "this stagecoach was built without NCCL: build it with ./configure --with-nccl, or write --comm.backend mpi");
+    return sgc_err(SGC_EDEVICE, "this stagecoach was built without NCCL: build it with ./configure --with-nccl, or write --comm.backend mpi");
 }
 
 /* Ranks of a node if that is regular: so many consecutive ones on each; else 0. */

@@ -11,7 +11,7 @@
  * Choose by comm.backend and set it up for the group of all ranks, before an engine is made on it. Collective; logs the choice on GPUs.
  * @param d    opened; while the host waits for it, it looks after the messages from now on
  * @param type what gradients travel as
- * @return SGC_ECONFIG: nccl for memory that is not a GPU's. SGC_ECOMM: nccl was asked for, or chosen, and does not work; says what to do.
+ * @return SGC_ECONFIG: nccl for memory that is not a GPU's. SGC_EDEVICE: nccl was asked for, or chosen, and does not work; says what to do.
  */
 sgc_status sgc_exchange_begin(sgc_world *w, const sgc_config *c, sgc_device *d, const sgc_model *model, sgc_dtype type);
 /* Before the device is closed, when the engine is gone. Collective if all goes well; what does not end is given up after comm.timeout_s. */

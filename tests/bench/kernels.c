@@ -7,7 +7,11 @@
 #include "bench.h"
 #include "conf/config.h"
 
-enum { C = 768, H = 12, F = 4 * C, V = 50257, P = 12 * C * C };
+#ifndef BENCH_WIDTH /* smaller where GPUs are emulated, which is for trying the program */
+#define BENCH_WIDTH 768
+#define BENCH_VOCABULARY 50257
+#endif
+enum { C = BENCH_WIDTH, H = C / 64, F = 4 * C, V = BENCH_VOCABULARY, P = 12 * C * C };
 static int64_t B = 4, T = 256, N, R = 320 /* rows of a chunk of logits */, L /* their stride */;
 static double least_s = 0.05;
 

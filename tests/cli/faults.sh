@@ -108,7 +108,7 @@ done
 n_kills=5 n_steps=1200
 [ "$all" = 0 ] || n_kills=50 n_steps=9000
 long=(--max_steps "$n_steps" --save_steps 20 --logging_steps 100 --save_total_limit 4)
-ranks 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/straight" "${long[@]}" >"$work/log" 2>&1 || bad "an uninterrupted run" "$(tail -n 5 "$work/log")"
+ranks 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/straight" "${long[@]}" --save_steps "$n_steps" >"$work/log" 2>&1 || bad "an uninterrupted run" "$(tail -n 5 "$work/log")"
 killed=0 attempts=0 finished=0
 while [ $finished = 0 ] && [ $attempts -lt 200 ]; do
     attempts=$((attempts + 1))

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Fuzzes the readers of manifests, checkpoint.h5, shards and token files with libFuzzer and sanitizers; `make fuzz` runs it.
-#   tests/fuzz/run.sh [TARGET...]         manifest, index, shard, tokens
+# Fuzzes the readers of manifests, nodes, checkpoint.h5, shards and token files with libFuzzer and sanitizers; `make fuzz` runs it.
+#   tests/fuzz/run.sh [TARGET...]         manifest, nodes, index, shard, tokens
 #   FUZZ_SECONDS   in all (600)           CLANG     compiler with libFuzzer (clang-14, else clang)
 #   FUZZ_BUILD     where to build (fuzz-build)
 # What crashes is left in FUZZ_BUILD/crashes/TARGET. The exit status is 1 if anything crashed in code of ours: a crash counts as
@@ -10,7 +10,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${FUZZ_BUILD:-fuzz-build}
 clang=${CLANG:-$(command -v clang-14 || command -v clang)}
 seconds=${FUZZ_SECONDS:-600}
-targets=("$@"); [ $# -gt 0 ] || targets=(manifest index shard tokens)
+targets=("$@"); [ $# -gt 0 ] || targets=(manifest nodes index shard tokens)
 [ -n "$clang" ] || { echo "fuzzing needs clang with libFuzzer (Debian: clang-14)" >&2; exit 1; }
 
 mkdir -p "$build" && build=$(cd "$build" && pwd) && cd "$build" || exit 1

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ckpt/spread_impl.h"
 #include "data/data.h"
 #include "small_checkpoint.h"
 
@@ -32,6 +33,22 @@ int fuzz_manifest(const uint8_t *data, size_t size)
         }
     expect_message(st);
     sgc_manifest_free(&m);
+    sgc_str_free(&text);
+    return 0;
+}
+
+int fuzz_nodes(const uint8_t *data, size_t size)
+{
+    sgc_nodes n;
+    sgc_str text = {0};
+    sgc_str_append(&text, data, size);
+    sgc_manifest_put_end(&text);
+    sgc_status st = sgc_nodes_parse(&n, text.text, text.n, "N");
+    for (int k = 0; st == SGC_OK && k < n.n_sets * n.n_nodes; k++)
+        if (n.sets[k] < 0) abort();
+    if (st == SGC_OK && (n.node < 0 || n.node >= n.n_nodes)) abort();
+    expect_message(st);
+    sgc_nodes_free(&n);
     sgc_str_free(&text);
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "defects.h"
 #include "emulation.h"
+#include "sanitizer.h"
 #include "unit.h"
 
 enum { N = N_DEFECT_THREADS };
@@ -145,7 +146,7 @@ START_TEST(accesses_beyond_an_allocation_end_the_program)
 }
 END_TEST
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATED_WITH_ASAN
 static void write_one_beyond_memory(void) { beyond_memory(NULL, managed(), N); }
 static void write_one_before_memory(void) { beyond_memory(NULL, managed(), -1); }
 static void write_one_beyond_shared(void) { beyond_shared(NULL, managed(), N); }
@@ -316,7 +317,7 @@ UNIT_MAIN("emulated GPU", a_missing_barrier_gives_other_numbers_in_another_order
           a_barrier_that_not_all_threads_reach_is_found,
           an_exchange_with_missing_lanes_is_found,
           accesses_beyond_an_allocation_end_the_program,
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATED_WITH_ASAN
           the_address_sanitizer_sees_the_first_element_beyond,
 #endif
           the_host_cannot_touch_the_devices_memory,

@@ -158,7 +158,7 @@ static void refuse(const char *how, const char *text)
     char rank[16];
     snprintf(rank, sizeof(rank), "%d", last);
     setenv(how, rank, 1);
-    mpi_assert(use_nccl(0, 0.3) == SGC_ECOMM);
+    mpi_assert(use_nccl(0, 0.3) == SGC_EDEVICE);
     mpi_assert(strstr(sgc_err_message(), text) != NULL && strstr(sgc_err_message(), "GPU") != NULL);
     mpi_assert(sgc_group_ops(world.all) == &sgc_comm_mpi);
     unsetenv(how);

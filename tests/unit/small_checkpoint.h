@@ -62,7 +62,7 @@ done:
 }
 
 /* Everything that resuming reads. same: every element is what was written. */
-static sgc_status small_read(const char *path, bool *same)
+static inline sgc_status small_read(const char *path, bool *same)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_view v = {0};

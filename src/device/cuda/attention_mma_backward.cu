@@ -1,9 +1,9 @@
 /*
  * The backward pass of attention on tensor cores, as two kernels: one has a block of queries and sums their gradients over the keys, the other a
  * block of keys and values and sums theirs over the queries. So weights and their gradients are made twice (7 products instead of 5), but every
- * sum is made by one warp, in one order, and nothing is added to memory. The second works on transposed weights: its rows are
- * keys, so weights go into products with what they are summed with from registers.
- * Tiles of the other side come in two stages, one on its way while the other is used.
+ * sum is made by one warp, in one order, and nothing is added to memory. The rows of the second are keys, that is, its weights are transposed,
+ * so that in both kernels weights go from registers into the products that sum them up. The first also makes the mean gradients of
+ * the weights (delta), for both. Tiles of the other side come in two stages, one on its way while the other is used.
  * Source: FlashAttention-2, arXiv 2307.08691, section 3.1.2.
  */
 #include "device/cuda/attention_tile.cuh"
@@ -15,7 +15,10 @@
 template <int D> struct dq_shape { enum { M = 2, TILE = D == 64 ? 64 : 32, PART = TILE, ROWS = 4 * 16 * M }; };
 template <int D> struct dkv_shape { enum { M = D == 64 ? 2 : 1, TILE = 64, PART = D == 64 ? 32 : 64, ROWS = 4 * 16 * M }; };
 
-template <int D> static constexpr size_t dq_shared(void) { return (size_t)(2 * dq_shape<D>::ROWS + 4 * dq_shape<D>::TILE) * D * 2; }
+template <int D> static constexpr size_t dq_shared(void)
+{
+    return (size_t)(2 * dq_shape<D>::ROWS + 4 * dq_shape<D>::TILE) * D * 2 + dq_shape<D>::ROWS * sizeof(float);
+}
 template <int D> static constexpr size_t dkv_shared(void)
 {
     return (size_t)(2 * dkv_shape<D>::ROWS + 4 * dkv_shape<D>::TILE) * D * 2 + 4 * dkv_shape<D>::TILE * sizeof(float);
@@ -25,6 +28,7 @@ template <int D> static constexpr size_t dkv_shared(void)
 template <typename V, int D> struct place {
     int64_t b, h, at_lse;
     head<V> q, k, v, dy;
+    const V *y;
     V *dq; /* of the head; those of keys and values are C and 2 C further */
     int block;
 };
@@ -39,8 +43,34 @@ template <typename V, int D> static __device__ __forceinline__ place<V, D> place
     const V *first = (const V *)a.qkv + at;
     p.q = {first, 3 * a.C, (int)a.T}, p.k = {first + a.C, 3 * a.C, (int)a.T}, p.v = {first + 2 * a.C, 3 * a.C, (int)a.T};
     p.dy = {(const V *)a.dy + p.b * a.T * a.C + p.h * D, a.C, (int)a.T};
+    p.y = (const V *)a.y + p.b * a.T * a.C + p.h * D;
     p.dq = (V *)a.dqkv + at;
     return p;
+}
+
+/* The mean gradients of the weights of a warp's queries from i0, which are rows `own` of the tile of dys: to delta for themselves, and for
+ * the other kernel. n: how many of the queries are there. */
+template <typename V, int D, int ROWS>
+static __device__ __forceinline__ void make_delta(float *delta, float *global_delta, const uint4 (&y)[ROWS * D / 8 / WARP], const char *dys, int own, int n)
+{
+    constexpr int PIECES = D / 8;
+    const int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int k = 0; k < ROWS * PIECES / WARP; k++) {
+        const int row = (k * WARP + lane) / PIECES;
+        float p[8], q[8], sum = 0;
+        load8((const V *)&y[k], p);
+        load8((const V *)(dys + in_tile<D>(own + row, lane % PIECES)), q);
+#pragma unroll
+        for (int c = 0; c < 8; c++) sum += p[c] * q[c];
+#pragma unroll
+        for (int step = PIECES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, step);
+        if (lane % PIECES == 0) {
+            delta[row] = sum;
+            if (row < n) global_delta[row] = sum;
+        }
+    }
+    __syncwarp();
 }
 
 template <typename V, int D, bool DROPS> static __global__ void __launch_bounds__(MMA_THREADS, 2) mma_dq_kernel(const attention a)
@@ -62,11 +92,24 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
 
     const float scale = LOG2_E / sqrtf((float)D);
     float lse[M][2], delta[M][2], dq[M][D / 8][4];
+    {
+        constexpr int OWN = M * 16, PIECES = D / 8;
+        float *own_delta = (float *)(stages + 4 * TILE_BYTES) + own;
+        uint4 y[OWN * PIECES / WARP]; /* on its way while the tiles are */
 #pragma unroll
-    for (int row = 0; row < M * 2; row++) {
-        const int i = own_i0 + row * 8 + g;
-        lse[row / 2][row % 2] = i < T ? a.lse[p.at_lse + i] * LOG2_E : 0;
-        delta[row / 2][row % 2] = i < T ? a.delta[p.at_lse + i] : 0;
+        for (int k = 0; k < OWN * PIECES / WARP; k++) {
+            const int i = own_i0 + (k * WARP + lane) / PIECES;
+            y[k] = i < T ? *(const uint4 *)(p.y + i * a.C + lane % PIECES * 8) : make_uint4(0, 0, 0, 0);
+        }
+        copies_wait<0>();
+        __syncthreads();
+        make_delta<V, D, OWN>(own_delta, a.delta + p.at_lse + own_i0, y, dys, own, T - own_i0);
+#pragma unroll
+        for (int row = 0; row < M * 2; row++) {
+            const int i = own_i0 + row * 8 + g;
+            lse[row / 2][row % 2] = i < T ? a.lse[p.at_lse + i] * LOG2_E : 0;
+            delta[row / 2][row % 2] = own_delta[row * 8 + g];
+        }
     }
     set_zero(dq);
 

@@ -209,6 +209,35 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) forward_kernel(const att
     put_rows((V *)a.y + p.at_y, a.C, i0, a.T, D, out, factor);
 }
 
+/* A group of lanes to a head of a position. */
+enum { DELTA_LANES = 8, DELTA_THREADS = 256 };
+
+template <typename V>
+static __global__ void __launch_bounds__(DELTA_THREADS) delta_kernel(const attention a)
+{
+    const int64_t row = ((int64_t)blockIdx.x * DELTA_THREADS + threadIdx.x) / DELTA_LANES, at = row / a.H, h = row % a.H; /* at: b * T + t */
+    const int lane = threadIdx.x % DELTA_LANES;
+    const bool is_there = row < a.B * a.T * a.H;
+    float sum = 0;
+    if (is_there) {
+        const V *dy = (const V *)a.dy + at * a.C + h * a.D, *y = (const V *)a.y + at * a.C + h * a.D;
+        if (a.D % 8 == 0) {
+            for (int64_t c = lane * 8; c < a.D; c += DELTA_LANES * 8) {
+                float p[8], q[8];
+                load8(dy + c, p);
+                load8(y + c, q);
+#pragma unroll
+                for (int k = 0; k < 8; k++) sum += p[k] * q[k];
+            }
+        } else {
+            for (int64_t c = lane; c < a.D; c += DELTA_LANES) sum += to_float(dy[c]) * to_float(y[c]);
+        }
+    }
+#pragma unroll
+    for (int step = DELTA_LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, step);
+    if (is_there && lane == 0) a.delta[(at / a.T * a.H + h) * a.T + at % a.T] = sum;
+}
+
 /* The weight of query i and key j before and after dropout, and the derivative of the loss by its score over 1/sqrt(D). */
 static __device__ __forceinline__ void differentiate(const attention &a, float score, float dweight, float lse, float delta, bool is_seen, bool is_kept,
                                                      float *weight, float *dscore)
@@ -304,6 +333,7 @@ template <typename V, int SLICES> static void launch(sgc_device *d, const attent
     if (pass == FORWARD) {
         SGC_LAUNCH(d, (forward_kernel<V, SLICES>), blocks, PLAIN_THREADS, bytes, a);
     } else {
+        SGC_LAUNCH(d, (delta_kernel<V>), (unsigned)((a.B * a.T * a.H * DELTA_LANES + DELTA_THREADS - 1) / DELTA_THREADS), DELTA_THREADS, 0, a);
         SGC_LAUNCH(d, (dq_kernel<V, SLICES>), blocks, PLAIN_THREADS, bytes, a);
         SGC_LAUNCH(d, (dkv_kernel<V, SLICES>), blocks, PLAIN_THREADS, bytes, a);
     }

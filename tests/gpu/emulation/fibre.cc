@@ -8,15 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
+#include "sanitizer.h"
 
-#ifdef WITH_ASAN
+#ifdef EMULATED_WITH_ASAN
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -47,7 +41,7 @@ struct fibre {
 static stack host;
 static fibre *current;
 
-#ifdef WITH_ASAN
+#ifdef EMULATED_WITH_ASAN
 static constexpr size_t STACK_BYTES = 256 * 1024;
 #else
 static constexpr size_t STACK_BYTES = 128 * 1024;
@@ -80,7 +74,7 @@ static constexpr int N_SAVED = 20, RETURN_SLOT = 11;
 
 static void change(stack *from, stack *to)
 {
-#ifdef WITH_ASAN
+#ifdef EMULATED_WITH_ASAN
     __sanitizer_start_switch_fiber(&from->fake, to->bottom, to->bytes);
 #endif
 #ifdef WITH_UCONTEXT
@@ -88,14 +82,14 @@ static void change(stack *from, stack *to)
 #else
     emulated_switch(&from->pointer, to->pointer);
 #endif
-#ifdef WITH_ASAN
+#ifdef EMULATED_WITH_ASAN
     __sanitizer_finish_switch_fiber(from->fake, NULL, NULL);
 #endif
 }
 
 static void begin()
 {
-#ifdef WITH_ASAN
+#ifdef EMULATED_WITH_ASAN
     __sanitizer_finish_switch_fiber(NULL, &host.bottom, &host.bytes);
 #endif
     current->body(current->argument);
@@ -121,8 +115,10 @@ fibre *fibre_make(void (*body)(void *), void *argument)
     f->own.context.uc_stack.ss_size = STACK_BYTES;
     makecontext(&f->own.context, begin, 0);
 #else
-    /* A frame as emulated_switch leaves one, which returns into begin with the stack aligned as after a call. */
-    void **frame = (void **)(memory + page + STACK_BYTES - 64) - N_SAVED;
+    /* A frame as emulated_switch leaves one, which returns into begin with the stack aligned as after a call. Stacks that began at the same place of
+     * their pages would drive each other out of the cache. */
+    static size_t n_fibres;
+    void **frame = (void **)(memory + page + STACK_BYTES - 64 - 64 * (n_fibres++ % 61)) - N_SAVED;
 #if defined(__x86_64__)
     frame = (void **)(((uintptr_t)(frame + N_SAVED) & ~(uintptr_t)15) - 8) - N_SAVED;
 #endif

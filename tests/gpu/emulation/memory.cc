@@ -4,7 +4,6 @@
  */
 #include "runtime.h"
 
-#include <errno.h>
 #include <map>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,8 +13,9 @@
 #include <unistd.h>
 
 #include "emulation.h"
+#include "sanitizer.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_WITH_ASAN
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(p, bytes) ((void)(p), (void)(bytes))

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# tests/gpu/run.sh, which is for machines with a GPU, does what it should on an emulated one; only its figures mean nothing.
+. "$(dirname "$0")/../lib.sh"
+unset CUDA_VISIBLE_DEVICES
+build=$(dirname "$STAGECOACH")
+script=$(cd "$(dirname "$0")" && pwd)/run.sh
+cd "$work" || exit 1
+mkdir -p tests/bench && cp "$build/tests/bench/tokens" tests/bench/
+dry() { env DRY=1 STAGECOACH="$build/tests/gpu/stagecoach-emulated" DEVICE_KERNELS="${kernels:-true}" DEVICE_BENCH="$build/tests/gpu/bench_emulated" "$@" bash "$script"; }
+
+check "all steps pass" timeout 280 env DRY=1 STAGECOACH="$build/tests/gpu/stagecoach-emulated" DEVICE_KERNELS=true DEVICE_BENCH="$build/tests/gpu/bench_emulated" bash "$script"
+has() { grep -qE "$1" gpu-results.json || { cat gpu-results.json; return 1; }; }
+check "... the results hold rates of kernels" has '"metric": "attention forward", "side": "ours", "unit": "GFLOP/s", "median": [0-9.e+]+'
+check "... rates of training" has '"gpt2-124m": \{"batch": 2, "tokens_per_second": [0-9.e+]+'
+check "... and how each check went" has '"two ranks through NCCL at stage 3 agree with one": "passed"'
+if command -v python3 >/dev/null; then
+    check "... and are JSON" python3 -m json.tool gpu-results.json
+else
+    skip "... and are JSON" "no python3"
+fi
+check "a profile is kept" grep -q "GPU" gpu-profile.txt
+no_gpu() { dry EMULATED_NO_DRIVER=1 GPU_STEPS=kernels; [ $? -eq 77 ]; }
+kernels=$build/tests/gpu/test_kernels
+check "without a GPU the exit status is 77" no_gpu
+wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
+check "a failed check is told by the exit status" wrong
+check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
+finish

@@ -1,0 +1,199 @@
+#!/bin/bash
+# Checks stagecoach on the GPU of this machine, then measures; less than 8 minutes. The results are gpu-results.json in the current directory.
+#   tests/gpu/run.sh                 in the build directory of a program with CUDA, after make && make test-programs
+#   tests/gpu/run.sh --bundle DIR    there, too: puts all that is needed into DIR, for a machine without compilers; then there: DIR/run.sh
+#   PEER_PYTHON=python3              a Python with torch and transformers: measured beside ours
+#   LIBRARIES=DIR:DIR                where cuBLASLt and NCCL are, if the loader and PEER_PYTHON do not know
+#   GPU_BATCH=32 GPU_BATCH_XL=8      samples of a micro-batch, with GPT-2 of 124 million and of 1.5 billion parameters
+#   GPU_STEPS="kernels ..."          only these of: kernels training nccl bench small xl profile
+# Exit status: 0 all checks passed; 1 one failed; 77 there is no GPU.
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+started=$(date +%s)
+die() { echo "run.sh: $1" >&2; exit 1; }
+
+# ---- a bundle: programs, the libraries they load but those of the system, and MPI's plugins
+programs="stagecoach tests/gpu/device_kernels tests/bench/kernels tests/bench/tokens"
+copy_libraries() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | grep -vE '/(libc|libm|ld-linux[^/]*|libpthread|libdl|librt)\.so' | sort -u; }
+bundle() {
+    local to=$1 path prefix name
+    for name in $programs; do [ -x "$name" ] || die "there is no $name here: make && make test-programs, in the build directory"; done
+    mkdir -p "$to/bin" "$to/lib" "$to/mpi" || exit 1
+    # shellcheck disable=SC2086
+    cp $programs "$to/bin/" && cp "$here/run.sh" "$here/../bench/peer_model.py" "$to/" || exit 1
+    prefix=$(ompi_info --path prefix | awk '{ print $2 }')
+    for path in libdir pkglibdir pkgdatadir; do
+        path=$(ompi_info --path $path | awk '{ print $2 }')
+        mkdir -p "$to/mpi/${path#"$prefix"}" && cp -RL "$path/." "$to/mpi/${path#"$prefix"}/" || exit 1
+    done
+    # of networks, which one machine has no use for
+    find "$to/mpi" -name '*.so*' | grep -E '_(ofi|ucx|usnic|openib|verbs|psm|psm2|portals4|oshmem)\.so|/liboshmem|/mca_(spml|scoll|sshmem|memheap|atomic)_' | xargs -r rm -f
+    mkdir -p "$to/mpi/bin"
+    for name in mpirun orted; do cp -L "$(command -v "$name")" "$to/mpi/bin/$name" || exit 1; done
+    path=$(ldconfig -p | awk '/libpmix\.so\.2 / { print $NF; exit }')
+    [ -n "$path" ] && path=$(readlink -f "$path") && cp -RL "${path%/*}/pmix" "$to/lib/" 2>/dev/null
+    # shellcheck disable=SC2046
+    cp -L $(copy_libraries "$to"/bin/* "$to"/mpi/bin/* $(find "$to/mpi" "$to/lib" -name 'mca_*.so')) "$to/lib/" || exit 1
+    chmod +x "$to/run.sh"
+    du -sh "$to"
+}
+if [ "${1:-}" = --bundle ]; then [ -n "${2:-}" ] || die "--bundle DIR"; bundle "$2"; exit 0; fi
+[ $# -eq 0 ] || die "there is no argument $1"
+
+work=$(mktemp -d "$PWD/gpu-run.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+LIBRARIES=${LIBRARIES:-}
+PEER_PYTHON=${PEER_PYTHON:-}
+if [ -d "$here/bin" ]; then # a bundle
+    in_bundle() { echo "$here/bin/$(basename "$1")"; }
+    peer_script=$here/peer_model.py
+    export PATH=$here/mpi/bin:$PATH OPAL_PREFIX=$here/mpi LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    [ -d "$here/lib/pmix" ] && export PMIX_MCA_mca_base_component_path=$here/lib/pmix
+else
+    in_bundle() { echo "$PWD/$1"; }
+    peer_script=$here/../bench/peer_model.py
+fi
+stagecoach=${STAGECOACH:-$(in_bundle stagecoach)} kernels=${DEVICE_KERNELS:-$(in_bundle tests/gpu/device_kernels)}
+bench=${DEVICE_BENCH:-$(in_bundle tests/bench/kernels)} tokens=$(in_bundle tests/bench/tokens)
+# PyTorch brings libraries of its own.
+if [ -n "$PEER_PYTHON" ]; then
+    site=$("$PEER_PYTHON" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
+    for directory in "$site"/*/lib; do [ -d "$directory" ] && LIBRARIES=$LIBRARIES:$directory; done
+fi
+[ -z "$LIBRARIES" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$LIBRARIES
+# More ranks than cores, root, one machine.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_vader_single_copy_mechanism=none
+export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+
+# ---- results: one object, a member per step
+members=()
+n_bad=0
+put() { members+=("\"$1\": $2"); }
+write_results() {
+    local i
+    { printf '{'; for i in "${!members[@]}"; do printf '%s\n  %s' "$([ "$i" -gt 0 ] && echo ,)" "${members[$i]}"; done; printf '\n}\n'; } >gpu-results.json
+}
+# passed NAME STATUS: says and keeps how a check went
+passed() {
+    local status=passed
+    [ "$2" -eq 0 ] || { status=failed; n_bad=$((n_bad + 1)); tail -n 25 "$work/log" >&2; }
+    echo "$(($(date +%s) - started)) s: $1 $status"
+    put "$1" "\"$status\""
+    write_results
+}
+limited() { timeout -k 5 "$@" >"$work/out" 2>"$work/log"; }
+
+# ---- checks
+small_model=(--model.n_positions 64 --model.n_embd 128 --model.n_layer 3 --model.n_head 2 --data.block_size 64 --per_device_train_batch_size 8)
+[ "${DRY:-0}" = 0 ] || small_model=(--model.n_positions 16 --model.n_embd 32 --model.n_layer 1 --model.n_head 2 --data.block_size 16 --per_device_train_batch_size 4)
+n_updates=20
+[ "${DRY:-0}" = 0 ] || n_updates=3
+# train NAME OPTION...: a run in $work/NAME; RANKS="mpirun -n 2" before it
+train() {
+    local name=$1; shift
+    # shellcheck disable=SC2086
+    limited 200 ${RANKS:-} "$stagecoach" train --data.train_file "$work/small.h5" "${small_model[@]}" --output_dir "$work/$name" --max_steps $n_updates \
+        --logging_steps 1 --save_strategy no --data.validation_split_percentage 0 --learning_rate 1e-3 "$@"
+}
+losses() { sed -n 's/.*"loss":\([0-9.e+-]*\),.*/\1/p' "$work/$1/metrics.jsonl"; }
+# agree A B TOLERANCE: relative, every update
+agree() {
+    paste <(losses "$1") <(losses "$2") | awk -v tolerance="$3" -v n="$n_updates" '{ d = $1 - $2; if (d < 0) d = -d; if (NF != 2 || d > tolerance * $2) { bad = 1; print "update", NR, $1, $2 } }
+        END { exit bad || NR != n }' >>"$work/log"
+}
+
+check_kernels() {
+    limited 240 env CK_FORK=no "$kernels"; local status=$?
+    [ $status -ne 77 ] || { echo "no GPU: $(tail -n 1 "$work/log")"; exit 77; }
+    cat "$work/out" >>"$work/log"
+    passed kernels $status
+}
+check_training() {
+    train cpu --use_cpu true && train gpu --device.type cuda && agree gpu cpu 1e-4; passed "training in fp32 agrees with the CPU" $?
+    train again --device.type cuda && cmp <(losses gpu) <(losses again) >>"$work/log"; passed "a run repeats itself" $?
+    train cpu16 --use_cpu true --bf16 true && train gpu16 --device.type cuda --bf16 true && agree gpu16 cpu16 1e-2; passed "training in bf16 agrees with the CPU" $?
+    train gpu16f --device.type cuda --fp16 true && agree gpu16f cpu 1e-2; passed "training in fp16 agrees with fp32" $?
+}
+# Two ranks on one GPU, each with a host of its own as far as NCCL can tell.
+check_nccl() {
+    # shellcheck disable=SC2016
+    printf '#!/bin/bash\nexport NCCL_HOSTID=host$OMPI_COMM_WORLD_RANK NCCL_MULTI_RANK_GPU_ENABLE=1\nexec "$@"\n' >"$work/each"
+    chmod +x "$work/each"
+    train one --device.type cuda --gradient_accumulation_steps 2; passed "one rank, two micro-batches" $?
+    local stage
+    for stage in 0 1 2 3; do
+        RANKS="mpirun -n 2 $work/each" train "nccl$stage" --device.type cuda --device.share true --comm.backend nccl --zero.stage $stage && agree "nccl$stage" one 1e-4
+        passed "two ranks through NCCL at stage $stage agree with one" $?
+    done
+}
+
+# ---- measurements
+# Lines "row TAB metric TAB side TAB unit TAB value" to an array of medians
+as_json() {
+    awk -F '\t' '{ k = $1 FS $2 FS $3; if (!(k in n)) { order[++m] = k; unit[k] = $4 } v[k, ++n[k]] = $5 + 0 }
+        END { printf "["; for (j = 1; j <= m; j++) { k = order[j]; split(k, p, FS)
+            for (a = 2; a <= n[k]; a++) { x = v[k, a]; for (b = a - 1; b >= 1 && v[k, b] > x; b--) v[k, b + 1] = v[k, b]; v[k, b + 1] = x }
+            printf "%s\n    {\"row\": \"%s\", \"metric\": \"%s\", \"side\": \"%s\", \"unit\": \"%s\", \"median\": %.6g, \"least\": %.6g, \"most\": %.6g}", (j > 1 ? "," : ""), p[1], p[2], p[3], unit[k], v[k, int((n[k] + 1) / 2)], v[k, 1], v[k, n[k]] }
+            printf "\n  ]" }' "$1"
+}
+measure_bench() {
+    local sizes="16 1024 0.02"
+    [ "${DRY:-0}" = 0 ] || sizes="1 8 0.0001"
+    # shellcheck disable=SC2086
+    limited 150 "$bench" cuda_bf16 $sizes; local status=$?
+    [ $status -ne 0 ] || put "bench" "$(as_json "$work/out")"
+    passed "bench of kernels" $status
+}
+number() { sed -n "s/.*\"$2\": *\([0-9.e+-]*\).*/\1/p" "$1" | tail -n 1; }
+# gpt2 NAME BATCH PEER_SIZE OPTION...: tokens/s of the last ten updates and the bytes of the device, beside PyTorch's
+gpt2() {
+    local name=$1 batch=$2 size=$3 last="" peer=null peer_peak=null status; shift 3
+    local length=1024 updates=30
+    [ "${DRY:-0}" = 0 ] || length=16 updates=10
+    rm -rf "$work/$name"
+    limited 150 "$stagecoach" train --data.train_file "$work/large.h5" --data.block_size $length --per_device_train_batch_size "$batch" --output_dir "$work/$name" \
+        --max_steps $updates --logging_steps 10 --save_strategy no --data.validation_split_percentage 0 --bf16 true --device.type cuda --learning_rate 1e-5 \
+        --model.resid_pdrop 0 --model.embd_pdrop 0 --model.attn_pdrop 0 "$@"; status=$?
+    [ $status -ne 0 ] || last=$(number "$work/$name/metrics.jsonl" tokens_per_second)
+    [ -z "$last" ] || cp "$work/$name/run.json" "gpu-$name.json"
+    if [ -n "$PEER_PYTHON" ] && [ -n "$last" ]; then
+        echo 25 | timeout -k 5 150 "$PEER_PYTHON" "$peer_script" --device cuda --compile --bf16 --batch "$batch" --length $length --size "$size" >"$work/peer" 2>"$work/peer.log" &&
+            peer=$(awk '{ n = 0; for (i = NF - 10; i < NF; i++) { s += $i; n++ } printf "%.6g", s / n }' "$work/peer") && peer_peak=$(awk '{ print $NF }' "$work/peer") ||
+            tail -n 5 "$work/peer.log" >&2
+    fi
+    put "$name" "{\"batch\": $batch, \"tokens_per_second\": ${last:-null}, \"peer_tokens_per_second\": $peer, \"peer_peak_bytes\": $peer_peak}"
+    passed "$name trains" $status
+}
+measure_small() {
+    if [ "${DRY:-0}" = 0 ]; then gpt2 gpt2-124m "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257
+    else gpt2 gpt2-124m 2 gpt2 --model.vocab_size 50257 --model.n_positions 16 --model.n_embd 16 --model.n_layer 1 --model.n_head 1; fi
+}
+measure_xl() {
+    [ "${DRY:-0}" = 0 ] || return 0
+    gpt2 gpt2-1.5b "${GPU_BATCH_XL:-8}" gpt2-xl --model.vocab_size 50257 --model.n_embd 1600 --model.n_layer 48 --model.n_head 25
+}
+measure_profile() {
+    train profile --device.type cuda --bf16 true --profile 2; local status=$?
+    cp "$work/log" gpu-profile.txt
+    passed "a profile" $status
+}
+
+put date "\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\""
+put gpu "\"$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null | head -n 1)\""
+put program "\"$("$stagecoach" --version | head -n 1)\""
+head -c 1000000 /dev/urandom >"$work/random.txt"
+for file in "small 256" "large 50257"; do
+    "$tokens" "$work/${file% *}.h5" "${file#* }" "$work/random.txt" || die "no token file"
+done
+for step in ${GPU_STEPS:-kernels training nccl bench small xl profile}; do
+    case $step in
+    kernels | training | nccl) "check_$step" ;;
+    bench | small | xl | profile) "measure_$step" ;;
+    *) die "there is no step '$step'" ;;
+    esac
+done
+put seconds $(($(date +%s) - started))
+write_results
+echo "$n_bad failed; results are in gpu-results.json"
+exit $((n_bad > 0))
