@@ -26,12 +26,15 @@ bundle() {
         path=$(ompi_info --path $path | awk '{ print $2 }')
         mkdir -p "$to/mpi/${path#"$prefix"}" && cp -RL "$path/." "$to/mpi/${path#"$prefix"}/" || exit 1
     done
+    # of networks, which one machine has no use for
+    find "$to/mpi" -name '*.so*' | grep -E '_(ofi|ucx|usnic|openib|verbs|psm|psm2|portals4|oshmem)\.so|/liboshmem|/mca_(spml|scoll|sshmem|memheap|atomic)_' | xargs -r rm -f
     mkdir -p "$to/mpi/bin"
     for name in mpirun orted; do cp -L "$(command -v "$name")" "$to/mpi/bin/$name" || exit 1; done
     path=$(ldconfig -p | awk '/libpmix\.so\.2 / { print $NF; exit }')
     [ -n "$path" ] && path=$(readlink -f "$path") && cp -RL "${path%/*}/pmix" "$to/lib/" 2>/dev/null
     # shellcheck disable=SC2046
     cp -L $(copy_libraries "$to"/bin/* "$to"/mpi/bin/* $(find "$to/mpi" "$to/lib" -name 'mca_*.so')) "$to/lib/" || exit 1
+    chmod +x "$to/run.sh"
     du -sh "$to"
 }
 if [ "${1:-}" = --bundle ]; then [ -n "${2:-}" ] || die "--bundle DIR"; bundle "$2"; exit 0; fi

@@ -131,6 +131,12 @@ template <typename Value> struct layer_norm_gradient {
     bool add_dx;
 };
 
+/* g: gradient of the normalized x; its mean over the row, and that of its product with the normalized x. */
+static __device__ __forceinline__ float dx_of(float g, float normalized, float mean_g, float mean_dot, float r)
+{
+    return r * fmaf(-normalized, mean_dot, __fsub_rn(g, mean_g));
+}
+
 /* dx of the elements from `at` on: value, or what is there and value. */
 template <typename Value, int W> static __device__ __forceinline__ void put_dx(const layer_norm_gradient<Value> &a, int64_t at, float (&value)[W])
 {
@@ -198,7 +204,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS) layer_norm_backward(c
             float gradient[W], value[W], scale[W];
             unpack_n(dy[k], gradient), unpack_n(x[k], value), unpack_n(weight[k], scale);
 #pragma unroll
-            for (int j = 0; j < W; j++) value[j] = r * (gradient[j] * scale[j] - mean_g - (value[j] - m) * r * mean_dot);
+            for (int j = 0; j < W; j++) value[j] = dx_of(gradient[j] * scale[j], (value[j] - m) * r, mean_g, mean_dot, r);
             if (c < a.C && is_there) put_dx(a, n * a.C + c, value);
             dy[k] = next_dy[k];
             x[k] = next_x[k];
@@ -249,7 +255,7 @@ template <typename Value, int W> static __global__ void __launch_bounds__(ANY_TH
         float dy[W], x[W], weight[W];
         load_n(a.dy + first + c, dy), load_n(a.x + first + c, x), load_n(a.w + c, weight);
 #pragma unroll
-        for (int j = 0; j < W; j++) dy[j] = r * (dy[j] * weight[j] - mean_g - (x[j] - m) * r * mean_dot);
+        for (int j = 0; j < W; j++) dy[j] = dx_of(dy[j] * weight[j], (x[j] - m) * r, mean_g, mean_dot, r);
         put_dx(a, first + c, dy);
     }
 }
@@ -261,8 +267,8 @@ template <typename Value, int PACKS> static void run_backward_rows(sgc_device *d
     int n_at_once = 1;
     while (n_at_once < BACKWARD_ROWS && 2 * n_at_once * row_threads <= AIM) n_at_once *= 2;
     const size_t shared_bytes = (size_t)(n_at_once - 1) * W * (size_t)row_threads * sizeof(float);
-    SGC_LAUNCH(d, (layer_norm_backward<Value, W, PACKS>), (unsigned)divide_up(a.N, BACKWARD_ROWS), dim3((unsigned)row_threads, (unsigned)n_at_once), shared_bytes,
-               a, groups);
+    const dim3 block((unsigned)row_threads, (unsigned)n_at_once);
+    SGC_LAUNCH(d, (layer_norm_backward<Value, W, PACKS>), (unsigned)divide_up(a.N, BACKWARD_ROWS), block, shared_bytes, a, groups);
 }
 
 template <typename Value>

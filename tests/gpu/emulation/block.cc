@@ -237,8 +237,6 @@ void run_grid(const grid &g, const kernel_call &call)
 
 int lane() { return running % N_LANES; }
 
-int thread_number() { return running; }
-
 void barrier(const char *what, place where)
 {
     n_at_barrier++;
@@ -304,6 +302,10 @@ void *shared(const void *key, size_t bytes, size_t alignment)
 {
     for (int i = 0; i < n_declarations; i++)
         if (declarations[i].key == key) return declarations[i].p;
+    size_t sum = bytes;
+    for (int i = 0; i < n_declarations; i++) sum += declarations[i].bytes;
+    if (sum > MOST_DECLARED_BYTES || sum + now->shared_bytes > most_shared_bytes())
+        defect_at({NULL, 0}, "%zu bytes of shared memory are declared beside %zu of the launch, more than a block has", sum, now->shared_bytes);
     declaration *d = &declarations[n_declarations];
     if (n_declarations++ == MAX_DECLARATIONS) defect_at({NULL, 0}, "more than %d declarations of shared memory", (int)MAX_DECLARATIONS);
     *d = {key, NULL, bytes};

@@ -33,6 +33,10 @@ struct grid {
     size_t shared_bytes;
 };
 
+/* Of a block of this GPU; and how much of it may be declared without being asked for at the launch. */
+size_t most_shared_bytes();
+enum { MOST_DECLARED_BYTES = 48 * 1024 };
+
 void run_grid(const grid &g, const kernel_call &call);
 
 enum { N_LANES = 32, MAX_EXCHANGED = 64 };
@@ -50,7 +54,6 @@ exchange *meet(const char *what, unsigned mask, const void *value, size_t bytes,
 void leave(exchange *e);
 
 int lane();
-int thread_number(); /* in the block */
 void barrier(const char *what, place where);
 /* The sum of n over all threads of the block. */
 int barrier_count(const char *what, int n, place where);

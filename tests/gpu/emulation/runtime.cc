@@ -112,12 +112,16 @@ static void capability(int *major, int *minor)
     if (text && sscanf(text, "%d.%d", major, minor) != 2) emulated_defect("EMULATED_CAPABILITY is '%s', not like 8.0", text);
 }
 
-static int most_shared_bytes()
+} // extern "C"
+
+size_t emulated::most_shared_bytes()
 {
     int major, minor;
     capability(&major, &minor);
-    return (major >= 9 ? 227 : major == 8 && minor == 0 ? 163 : major == 8 ? 99 : 96) * 1024;
+    return (size_t)(major >= 9 ? 227 : major == 8 && minor == 0 ? 163 : major == 8 ? 99 : 96) * 1024;
 }
+
+extern "C" {
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int ordinal)
 {
@@ -131,7 +135,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int ordinal)
     p->uuid.bytes[15] = (char)physical[ordinal];
     p->totalGlobalMem = (size_t)setting("EMULATED_MEMORY", 16L << 30);
     p->sharedMemPerBlock = 48 * 1024;
-    p->sharedMemPerBlockOptin = (size_t)most_shared_bytes();
+    p->sharedMemPerBlockOptin = most_shared_bytes();
     p->sharedMemPerMultiprocessor = p->sharedMemPerBlockOptin + 1024;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
@@ -237,7 +241,7 @@ bool fits(const grid &g)
 {
     const uint64_t n = (uint64_t)g.threads.x * g.threads.y * g.threads.z, blocks = (uint64_t)g.blocks.x * g.blocks.y * g.blocks.z;
     return n > 0 && n <= 1024 && g.threads.z <= 64 && blocks > 0 && g.blocks.x <= 0x7fffffff && g.blocks.y <= 65535 && g.blocks.z <= 65535 &&
-           g.shared_bytes <= (size_t)most_shared_bytes();
+           g.shared_bytes <= most_shared_bytes();
 }
 
 } // namespace emulated
