@@ -136,7 +136,8 @@ static inline call run(void (*kernel)(call *), sgc_device *d, const int64_t size
     return c;
 }
 
-/* The largest difference of any output of a that is of a 16-bit type, or of any other, over the largest number of that output. */
+/* The largest difference of any output of a that is of a 16-bit type, or of any other, over the largest number of that output; NaN if there is one in
+ * any difference. */
 static inline double distance(const call *a, const call *b, bool of_16_bits)
 {
     double worst = 0;
@@ -145,10 +146,10 @@ static inline double distance(const call *a, const call *b, bool of_16_bits)
         if (!a->arrays[k].is_output || (sgc_dtype_bytes(a->arrays[k].type) == 2) != of_16_bits) continue;
         for (int64_t i = 0; i < a->arrays[k].n; i++) {
             double x = element(&a->arrays[k], i), y = element(&b->arrays[k], i);
-            if (!(fabs(x - y) <= difference)) difference = fabs(x - y);
+            if (!(fabs(x - y) <= difference) && !isnan(difference)) difference = fabs(x - y);
             largest = fmax(largest, fabs(y));
         }
-        if (!(difference / fmax(largest, 1e-3) <= worst)) worst = difference / fmax(largest, 1e-3);
+        if (!(difference / fmax(largest, 1e-3) <= worst) && !isnan(worst)) worst = difference / fmax(largest, 1e-3);
     }
     return worst;
 }

@@ -158,17 +158,33 @@ static void open_barrier()
     n_at_barrier = count = 0;
 }
 
-/* Gives every ready thread a turn, in a random order; false if none was ready. */
+static bool is_ready(int warp_number)
+{
+    for (int i = warp_number * N_LANES; i < n_threads && i < (warp_number + 1) * N_LANES; i++)
+        if (threads[i].now == READY) return true;
+    return false;
+}
+
+/* Gives ready threads a turn; false if there were none. In a random order one warp goes on alone, mostly until it waits for others: warps need not
+ * keep pace with each other, so what lacks a barrier is far behind or ahead. */
 static bool turn(int *permutation)
 {
+    static int warp_number;
     bool ran = false;
-    if (order)
-        for (int i = n_threads - 1; i > 0; i--) {
-            int j = (int)draw((uint32_t)i + 1), swapped = permutation[i];
+    int first = 0, end = n_threads;
+    if (order) {
+        const int n_warps = (n_threads + N_LANES - 1) / N_LANES;
+        if (warp_number >= n_warps || draw(64) == 0) warp_number = (int)draw((uint32_t)n_warps);
+        for (int k = 0; k < n_warps && !is_ready(warp_number); k++) warp_number = (warp_number + 1) % n_warps;
+        first = warp_number * N_LANES;
+        if (end > first + N_LANES) end = first + N_LANES;
+        for (int i = end - 1; i > first; i--) {
+            int j = first + (int)draw((uint32_t)(i - first) + 1), swapped = permutation[i];
             permutation[i] = permutation[j];
             permutation[j] = swapped;
         }
-    for (int i = 0; i < n_threads; i++) {
+    }
+    for (int i = first; i < end; i++) {
         running = permutation[i];
         if (threads[running].now != READY) continue;
         threadIdx = threads[running].index;
