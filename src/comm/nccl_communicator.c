@@ -36,10 +36,11 @@ sgc_status sgc_nccl_fail(sgc_nccl *s, const char *format, ...)
 sgc_status sgc_nccl_check_cuda(sgc_nccl *s, cudaError_t rc, const char *call)
 {
     if (rc == cudaSuccess) return SGC_OK;
-    /* Often a kernel has failed before, and this call is but the first that hears of it: the device remembers which. */
     sgc_cuda_check(s->device, rc, call);
-    sgc_cuda_status(s->device);
-    return sgc_nccl_fail(s, "%s", sgc_err_message());
+    sgc_status st = sgc_cuda_status(s->device); /* it may have failed before, and knows where */
+    if (!s->failure[0]) snprintf(s->failure, sizeof(s->failure), "%s", sgc_err_message());
+    sgc_nccl_give_up(s);
+    return st;
 }
 
 static sgc_status fail_by(sgc_nccl *s, ncclResult_t rc, const char *call)
