@@ -34,13 +34,13 @@ static sgc_status queue_exchange(sgc_group *g, const reduction *r)
 {
     sgc_status st = SGC_OK;
     sgc_nccl *s = nccl_of(g);
-    SGC_NCCL(s, GroupStart());
+    SGC_NCCL(s, GroupStart);
     for (int k = 1; k < g->size; k++) {
         int to = (g->rank + k) % g->size, from = (g->rank - k + g->size) % g->size;
-        SGC_NCCL(s, Send(at(r->full, r->type, to * r->n), (size_t)r->n, nccl_type(r->type), to, s->comm, s->stream));
-        SGC_NCCL(s, Recv(at(r->scratch, r->type, place(from, g->rank) * r->n), (size_t)r->n, nccl_type(r->type), from, s->comm, s->stream));
+        SGC_NCCL(s, Send, at(r->full, r->type, to * r->n), (size_t)r->n, nccl_type(r->type), to, s->comm, s->stream);
+        SGC_NCCL(s, Recv, at(r->scratch, r->type, place(from, g->rank) * r->n), (size_t)r->n, nccl_type(r->type), from, s->comm, s->stream);
     }
-    SGC_NCCL(s, GroupEnd());
+    SGC_NCCL(s, GroupEnd);
 done:
     return st;
 }
@@ -69,24 +69,24 @@ static sgc_status queue_by_nodes(sgc_group *g, const reduction *r)
     int64_t n = r->n;
     const float *full = (const float *)r->full;
     float *sums = (float *)r->scratch, *arriving = sums + (L - 1) * M * n; /* [M * n] over the first that arrived; [(M - 1) * n] */
-    SGC_NCCL(s, GroupStart());
+    SGC_NCCL(s, GroupStart);
     for (int k = 1; k < L; k++) {
         int to = (own + k) % L, from = (own - k + L) % L;
         for (int m = 0; m < M; m++) {
-            SGC_NCCL(s, Send(full + (m * L + to) * n, (size_t)n, ncclFloat32, node * L + to, s->comm, s->stream));
-            SGC_NCCL(s, Recv(sums + (place(from, own) * M + m) * n, (size_t)n, ncclFloat32, node * L + from, s->comm, s->stream));
+            SGC_NCCL(s, Send, full + (m * L + to) * n, (size_t)n, ncclFloat32, node * L + to, s->comm, s->stream);
+            SGC_NCCL(s, Recv, sums + (place(from, own) * M + m) * n, (size_t)n, ncclFloat32, node * L + from, s->comm, s->stream);
         }
     }
-    SGC_NCCL(s, GroupEnd());
+    SGC_NCCL(s, GroupEnd);
     sgc_nccl_sum(s->device, s->stream, &(sgc_parts){.type = SGC_F32, .sum = sums, .own = full + own * n, .others = sums, .n = n, .sum_step = n,
                                                     .own_step = L * n, .other_size = M * n, .n_parts = L, .own_index = own, .n_segments = M});
-    SGC_NCCL(s, GroupStart());
+    SGC_NCCL(s, GroupStart);
     for (int k = 1; k < M; k++) {
         int to = (node + k) % M, from = (node - k + M) % M;
-        SGC_NCCL(s, Send(sums + to * n, (size_t)n, ncclFloat32, to * L + own, s->comm, s->stream));
-        SGC_NCCL(s, Recv(arriving + place(from, node) * n, (size_t)n, ncclFloat32, from * L + own, s->comm, s->stream));
+        SGC_NCCL(s, Send, sums + to * n, (size_t)n, ncclFloat32, to * L + own, s->comm, s->stream);
+        SGC_NCCL(s, Recv, arriving + place(from, node) * n, (size_t)n, ncclFloat32, from * L + own, s->comm, s->stream);
     }
-    SGC_NCCL(s, GroupEnd());
+    SGC_NCCL(s, GroupEnd);
     sgc_nccl_sum(s->device, s->stream, &(sgc_parts){.type = SGC_F32, .sum = r->shard, .own = sums + node * n, .others = arriving, .n = n, .other_size = n,
                                                     .n_parts = M, .own_index = node, .n_segments = 1});
 done:
@@ -103,7 +103,7 @@ static sgc_status queue_gather(sgc_group *g, sgc_dtype type, void *full, int64_t
 {
     sgc_status st = SGC_OK;
     sgc_nccl *s = nccl_of(g);
-    SGC_NCCL(s, AllGather(at(full, type, g->rank * n), full, (size_t)n, nccl_type(type), s->comm, s->stream));
+    SGC_NCCL(s, AllGather, at(full, type, g->rank * n), full, (size_t)n, nccl_type(type), s->comm, s->stream);
 done:
     return st;
 }
@@ -178,7 +178,7 @@ static sgc_status broadcast(sgc_group *g, sgc_dtype type, void *data, int64_t n,
     sgc_nccl *s = nccl_of(g);
     if (!begins(g, SGC_BROADCAST, type, n, root, request)) return SGC_OK;
     SGC_TRY(sgc_nccl_take_off(s, SGC_BROADCAST));
-    SGC_NCCL(s, Broadcast(data, data, (size_t)n, nccl_type(type), root, s->comm, s->stream));
+    SGC_NCCL(s, Broadcast, data, data, (size_t)n, nccl_type(type), root, s->comm, s->stream);
     SGC_TRY(end(g, SGC_BROADCAST, request));
 done:
     return st;

@@ -99,7 +99,7 @@ sgc_status sgc_nccl_settle(sgc_nccl *s, ncclResult_t rc, const char *call);
 sgc_status sgc_nccl_check_cuda(sgc_nccl *s, cudaError_t rc, const char *call);
 /* SGC_ECOMM if NCCL has failed, or if a collective has begun and none has ended for timeout_s while this was called again and again. */
 sgc_status sgc_nccl_watch(sgc_nccl *s);
-#define SGC_NCCL(s, call) SGC_TRY(sgc_nccl_settle((s), (s)->library->call, #call))
+#define SGC_NCCL(s, name, ...) SGC_TRY(sgc_nccl_settle((s), (s)->library->name(__VA_ARGS__), "nccl" #name))
 #define SGC_CUDA(s, call) SGC_TRY(sgc_nccl_check_cuda((s), (call), #call))
 
 /* nccl_spans.c: what is under way, and what the trace is told of it. */

@@ -11,7 +11,7 @@
 #include "train/threads_impl.h"
 #include "train/train.h"
 
-#define CHUNK 32 /* positions of the prompt that go through the model together */
+#define CHUNK 32 /* positions of the prompt that go through the model together, if it has so many */
 
 typedef struct generator {
     sgc_world *world;        /* borrowed                                                   */
@@ -24,7 +24,8 @@ typedef struct generator {
     bool has_device;
     sgc_model *model;
     sgc_zero *engine;
-    sgc_graph *chunk, *single; /* CHUNK positions, one position; they share arena and cache */
+    sgc_graph *chunk, *single; /* n_chunk positions, one position; they share arena and cache */
+    int64_t n_chunk;
     void *arena;
     int64_t capacity;        /* positions of the cache                                     */
     int32_t *seen;           /* [capacity] tokens in the cache                             */
@@ -59,7 +60,7 @@ static void adapt_to_one_text(sgc_config *c)
 static sgc_status prepare_local(generator *g)
 {
     sgc_status st = SGC_OK;
-    sgc_graph_spec spec = {.mode = SGC_DECODE, .B = 1, .T = CHUNK};
+    sgc_graph_spec spec = {.mode = SGC_DECODE, .B = 1};
     g->tokenizer = sgc_tokenizer_at((int)g->config.data.tokenizer);
     if (g->o->eos_token_id >= g->tokenizer->vocab_size)
         return sgc_err(SGC_ECONFIG, "--eos_token_id %lld: the tokenizer has no such token; write a number from 0 to %lld", (long long)g->o->eos_token_id,
@@ -67,6 +68,7 @@ static sgc_status prepare_local(generator *g)
     SGC_TRY(g->tokenizer->encode(g->tokenizer, g->o->prompt, g->o->prompt_bytes, &g->prompt, &g->n_prompt));
     SGC_TRY(check_prompt(g));
     spec.capacity = g->capacity;
+    spec.T = g->n_chunk = g->config.model.n_positions < CHUNK ? g->config.model.n_positions : CHUNK;
     SGC_TRY(sgc_model_make(&g->model, &g->config.model, g->tokenizer->vocab_size));
     SGC_TRY(sgc_device_open_spec(&g->device, &g->device_spec));
     g->has_device = true;
@@ -90,7 +92,7 @@ static sgc_status feed(generator *g, const int32_t *tokens, int64_t n, const flo
     sgc_status st = SGC_OK;
     memmove(g->seen + g->n_seen, tokens, (size_t)n * sizeof(*tokens));
     for (int64_t step; n > 0; n -= step) {
-        step = n >= CHUNK ? CHUNK : 1;
+        step = n >= g->n_chunk ? g->n_chunk : 1;
         sgc_graph *graph = step == 1 ? g->single : g->chunk;
         sgc_batch batch = {.tokens = g->seen + g->n_seen, .position = g->n_seen};
         SGC_TRY(sgc_graph_bind_batch(graph, &batch));

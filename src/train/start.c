@@ -137,7 +137,7 @@ static void restore_counters(sgc_run *r)
     sgc_run_state *s = &r->state;
     *s = *sgc_ckpt_get_state(r->ckpt);
     if (strcmp(info->isa, r->device.isa) != 0)
-        sgc_log_warning("the checkpoint was written with %s instructions, this machine runs %s: results may differ in the last bits", info->isa,
+        sgc_log_warning("the checkpoint was computed on %s, this run is on %s: results may differ in the last bits", info->isa,
                         r->device.isa);
     if (r->t->ignore_data_skip) s->epoch_position = 0;
     if (s->epoch_position >= r->sampler.epoch_samples) { /* epochs may be shorter at this number of ranks */

@@ -38,6 +38,11 @@ first=${greedy:6:1}
 check "eos ends the text" is "$(generate --prompt "static" --max_new_tokens 24 --temperature 0 --eos_token_id "$(printf '%d' "'$first")")" "static"
 check "a text may outgrow the context" is "$(generate --prompt "static" --max_new_tokens 150 --temperature 0 | wc -c | tr -d ' ')" 157
 
+few=$work/few/checkpoint-1
+ranks 1 "$STAGECOACH" train --data.train_file "$work/text.txt" --data.block_size 8 --model.n_positions 8 --model.n_embd 16 --model.n_layer 1 --model.n_head 1 \
+    --output_dir "$work/few" --max_steps 1 --log_level error >"$work/train.log" 2>&1
+check "a context shorter than what is read together" is "$(timeout 60 "$STAGECOACH" generate "$few" --prompt "static" --max_new_tokens 20 | wc -c | tr -d ' ')" 27
+
 refuses "a prompt beyond the context is refused with its limit" 2 "the prompt has 60 tokens, more than the 48 positions" \
     "$STAGECOACH" generate "$model" --prompt "$(printf 'x%.0s' $(seq 60))"
 refuses "an empty prompt is refused" 2 "the prompt is empty" "$STAGECOACH" generate "$model" --prompt ""

@@ -1,6 +1,7 @@
 /* NCCL between emulated GPUs: what every backend must do, its order beside the work of the GPU, and what happens when a peer does not answer. */
 #include <stdlib.h>
 
+#include "comm/nccl_impl.h"
 #include "device/device.h"
 #include "emulation.h"
 #include "mpi_check.h"
@@ -11,7 +12,7 @@ static sgc_device device;
 static char *arena;
 static size_t arena_used;
 static int n_taken;
-enum { ARENA_BYTES = 1 << 20 };
+enum { ARENA_BYTES = 2 << 20 };
 
 static void *place_alloc(size_t bytes)
 {
@@ -57,7 +58,7 @@ static void use_mpi(void)
 
 START_TEST(every_rank_has_a_gpu)
 {
-    setenv("EMULATED_GPUS", "4", 1);
+    setenv("EMULATED_GPUS", "8", 1);
     setenv("EMULATED_GUARD", "0", 0);
     sgc_device_spec spec = {.name = "cuda", .node_rank = world.rank, .node_size = world.size};
     mpi_assert_ok(sgc_device_open_spec(&device, &spec));
@@ -124,6 +125,36 @@ START_TEST(a_collective_follows_what_the_gpu_was_asked_for_and_goes_before_what_
     }
     drop(&full);
     drop(&scratch);
+}
+END_TEST
+
+/* What no test has as many ranks for: part r of n_parts is that of a rank r. */
+static bool adds_along_the_tree(sgc_dtype type, int n_parts, int64_t n)
+{
+    int own = (n_parts - 1) * 2 / 3;
+    buffer others = make(type, (n_parts - 1) * n, 0, 0, 0, 0), part = make(type, n, 0, n, own, 1), sum = make(SGC_F32, n, 0, 0, 0, 0);
+    for (int r = 0, at = 0; r < n_parts; r++) {
+        if (r == own) continue;
+        for (int64_t i = 0; i < n; i++) others.host[at++] = value(type, r, i, 1);
+    }
+    put(&others);
+    sgc_parts p = {.type = type, .sum = (float *)sum.p, .own = part.p, .others = others.p, .n = n, .other_size = n, .n_parts = n_parts, .own_index = own,
+                   .n_segments = 1};
+    sgc_nccl_sum(&device, device.ops->memory->stream(&device), &p);
+    fetch(&sum);
+    bool is_right = true;
+    for (int64_t i = 0; i < n; i++) is_right = is_right && sum.host[i] == tree(type, 0, n_parts, i, 1);
+    drop(&others);
+    drop(&part);
+    drop(&sum);
+    return is_right;
+}
+
+START_TEST(parts_of_thousands_of_ranks_are_added_along_the_tree)
+{
+    static const int n_parts[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 21, 59, 60, 61, 64, 100, 1023, 4093, 4097};
+    for (size_t k = 0; k < sizeof(n_parts) / sizeof(n_parts[0]); k++)
+        for (int t = 0; t < N_TYPES; t++) mpi_assert(adds_along_the_tree(types[t], n_parts[k], 8) && adds_along_the_tree(types[t], n_parts[k], 3));
 }
 END_TEST
 
@@ -226,6 +257,6 @@ END_TEST
 MPI_UNIT_MAIN("nccl", every_rank_has_a_gpu, the_group_is_connected, COMM_CASES, a_collective_follows_what_the_gpu_was_asked_for_and_goes_before_what_waits,
               the_gpu_is_late, COMM_CASES, a_collective_follows_what_the_gpu_was_asked_for_and_goes_before_what_waits,
               the_gpu_does_as_it_likes, COMM_CASES, a_collective_follows_what_the_gpu_was_asked_for_and_goes_before_what_waits,
-              lent_memory_is_taken_back, the_gpu_is_prompt, the_group_goes_back_to_mpi, the_group_knows_its_nodes, COMM_CASES, the_group_goes_back_to_mpi,
+              lent_memory_is_taken_back, the_gpu_is_prompt, parts_of_thousands_of_ranks_are_added_along_the_tree, the_group_goes_back_to_mpi, the_group_knows_its_nodes, COMM_CASES, the_group_goes_back_to_mpi,
               a_rank_that_cannot_connect_tells_all, a_rank_that_does_not_answer_is_waited_for_only_so_long, a_failure_under_way_ends_the_wait_for_the_gpu,
               a_collective_that_hangs_is_given_up, the_gpu_is_closed)
