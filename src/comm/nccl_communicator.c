@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "comm/nccl_impl.h"
+#include "device/cuda/cuda_impl.h"
 
 static void pause_us(long us) { nanosleep(&(struct timespec){.tv_nsec = 1000 * us}, NULL); }
 
@@ -35,7 +36,11 @@ sgc_status sgc_nccl_fail(sgc_nccl *s, const char *format, ...)
 sgc_status sgc_nccl_check_cuda(sgc_nccl *s, cudaError_t rc, const char *call)
 {
     if (rc == cudaSuccess) return SGC_OK;
-    return sgc_nccl_fail(s, "message passing failed on GPU %d of node %s: %s (in %s)", s->ordinal, sgc_node_name(), cudaGetErrorString(rc), call);
+    sgc_cuda_check(s->device, rc, call);
+    sgc_status st = sgc_cuda_status(s->device); /* it may have failed before, and knows where */
+    if (!s->failure[0]) snprintf(s->failure, sizeof(s->failure), "%s", sgc_err_message());
+    sgc_nccl_give_up(s);
+    return st;
 }
 
 static sgc_status fail_by(sgc_nccl *s, ncclResult_t rc, const char *call)

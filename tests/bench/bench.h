@@ -32,7 +32,8 @@ static inline void bench_fail(sgc_status st)
  * d: where the work is done; NULL: in the call itself. */
 static inline void bench_rate_on(sgc_device *d, bench_what w, double work, double min_s, void (*run)(void *), void *arg)
 {
-    const int batch = d && d->ops->memory ? 20 : 1; /* calls of a GPU are only asked for: waiting after each would be what is measured */
+    /* calls of a GPU are only asked for: waiting after each would be what is measured */
+    const int batch = d && d->ops->memory && min_s > 0.001 ? 20 : 1;
     run(arg);
     if (d) bench_fail(sgc_device_finish(d));
     for (int i = 0; i < BENCH_REPETITIONS; i++) {

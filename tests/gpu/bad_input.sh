@@ -44,6 +44,7 @@ on_cpu() { trains "$@" && device | grep -q 'CPUs with'; }
 check "two ranks take the two GPUs of a node" on_gpu EMULATED_GPUS=2 --
 check "each rank may be shown a GPU of its own" on_gpu EMULATED_GPUS=2 CUDA_VISIBLE_DEVICES=0 ON_RANK_1=CUDA_VISIBLE_DEVICES=1 --
 check "one GPU may be shared by --device.share" on_gpu EMULATED_GPUS=1 -- --device.share true
+check "exclusive GPUs serve one rank each" on_gpu EMULATED_GPUS=2 EMULATED_COMPUTE_MODE=3 -- --device.share true
 check "a node without a driver computes on its CPUs" on_cpu EMULATED_NO_DRIVER=1 --
 check "an empty CUDA_VISIBLE_DEVICES means CPU" on_cpu EMULATED_GPUS=2 CUDA_VISIBLE_DEVICES= --
 check "--use_cpu means CPU" on_cpu EMULATED_GPUS=2 -- --use_cpu

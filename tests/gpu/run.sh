@@ -149,10 +149,10 @@ number() { sed -n "s/.*\"$2\": *\([0-9.e+-]*\).*/\1/p" "$1" | tail -n 1; }
 # gpt2 NAME BATCH PEER_SIZE OPTION...: tokens/s of the last ten updates and the bytes of the device, beside PyTorch's
 gpt2() {
     local name=$1 batch=$2 size=$3 last="" peer=null peer_peak=null status; shift 3
-    local length=1024 updates=30
-    [ "${DRY:-0}" = 0 ] || length=16 updates=10
+    local length=1024 updates=30 data=large
+    [ "${DRY:-0}" = 0 ] || length=16 updates=10 data=small
     rm -rf "$work/$name"
-    limited 150 "$stagecoach" train --data.train_file "$work/large.h5" --data.block_size $length --per_device_train_batch_size "$batch" --output_dir "$work/$name" \
+    limited 150 "$stagecoach" train --data.train_file "$work/$data.h5" --data.block_size $length --per_device_train_batch_size "$batch" --output_dir "$work/$name" \
         --max_steps $updates --logging_steps 10 --save_strategy no --data.validation_split_percentage 0 --bf16 true --device.type cuda --learning_rate 1e-5 \
         --model.resid_pdrop 0 --model.embd_pdrop 0 --model.attn_pdrop 0 "$@"; status=$?
     [ $status -ne 0 ] || last=$(number "$work/$name/metrics.jsonl" tokens_per_second)
@@ -167,7 +167,7 @@ gpt2() {
 }
 measure_small() {
     if [ "${DRY:-0}" = 0 ]; then gpt2 gpt2-124m "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257
-    else gpt2 gpt2-124m 2 gpt2 --model.vocab_size 50257 --model.n_positions 16 --model.n_embd 16 --model.n_layer 1 --model.n_head 1; fi
+    else gpt2 gpt2-124m 2 gpt2 --model.n_positions 16 --model.n_embd 16 --model.n_layer 1 --model.n_head 1; fi
 }
 measure_xl() {
     [ "${DRY:-0}" = 0 ] || return 0

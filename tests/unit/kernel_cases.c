@@ -179,8 +179,8 @@ static void narrow(call *c)
 }
 
 /* The longer ones are those from which on GPUs cut rows and columns in another way. */
-#define ROW_SIZES 16, {{1, 1}, {3, 1}, {1, 17}, {17, 3}, {5, 63}, {64, 64}, {65, 65}, {33, 100}, {130, 300}, {200, 768}, {4300, 8}, {35, 1600}, {3, 2056}, \
-    {33, 4104}, {2, 8200}, {2, 33000}}
+#define ROW_SIZES 14, {{1, 1}, {3, 1}, {1, 17}, {17, 3}, {5, 63}, {64, 64}, {65, 65}, {33, 100}, {130, 300}, {200, 768}, {4300, 8}, {35, 1600}, {3, 2056}, \
+    {33, 4104}}
 
 const kernel_case kernel_cases[] = {
     {"embedding_forward", embedding_forward, 1e-7, 1, 4, {{1, 1, 1, 1, 0}, {2, 3, 17, 5, 4}, {3, 65, 100, 11, 1}, {4, 64, 128, 50, 0}}},

@@ -131,14 +131,21 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
         set_zero(ds);
         multiply_rows<V, D, M, TILE>(s, queries, own, keys, 0);
         multiply_rows<V, D, M, TILE>(ds, dys, own, values, 0);
+        if (is_cut) {
+#pragma unroll
+            for (int k = 0; k < M * TILE / 8 * 4; k++) {
+                const int m = k / (TILE / 8 * 4), n = k / 4 % (TILE / 8), e = k % 4;
+                if (j0 + 8 * n + 2 * t + e % 2 > own_i0 + 16 * m + 8 * (e / 2) + g) s[m][n][e] = -INFINITY;
+            }
+        }
 #pragma unroll
         for (int m = 0; m < M; m++) {
             const uint32_t kept = DROPS ? kept_of_queries<TILE / 8>(a, p.h * a.T * a.T, own_i0 + 16 * m, j0, sample) : ~0u;
 #pragma unroll
             for (int k = 0; k < TILE / 8 * 4; k++) {
                 const int n = k / 4, e = k % 4, upper = e / 2;
-                float weight = exp2_fast(fmaf(s[m][n][e], scale, -lse[m][upper])), dweight = ds[m][n][e];
-                if (is_cut && j0 + 8 * n + 2 * t + e % 2 > own_i0 + 16 * m + 8 * upper + g) weight = 0;
+                const float weight = exp2_fast(fmaf(s[m][n][e], scale, -lse[m][upper]));
+                float dweight = ds[m][n][e];
                 if (DROPS) dweight = kept >> k & 1 ? dweight * a.drop.scale : 0;
                 ds[m][n][e] = weight * (dweight - delta[m][upper]);
             }
@@ -206,6 +213,13 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
             set_zero(ds);
             multiply_rows<V, D, M, PART>(s, keys, own, queries, part);
             multiply_rows<V, D, M, PART>(ds, values, own, dys, part);
+            if (is_cut) {
+#pragma unroll
+                for (int k = 0; k < M * PART / 8 * 4; k++) {
+                    const int m = k / (PART / 8 * 4), n = k / 4 % (PART / 8), e = k % 4;
+                    if (own_j0 + 16 * m + 8 * (e / 2) + g > i0 + 8 * n + 2 * t + e % 2) s[m][n][e] = -INFINITY;
+                }
+            }
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 const uint32_t kept = DROPS ? kept_of_keys<PART / 8>(a, p.h * a.T * a.T, i0, own_j0 + 16 * m, sample) : ~0u;
@@ -214,8 +228,8 @@ template <typename V, int D, bool DROPS> static __global__ void __launch_bounds_
                     const float2 log_sum = *(const float2 *)(lse + part + 8 * n + 2 * t), mean = *(const float2 *)(delta + part + 8 * n + 2 * t);
 #pragma unroll
                     for (int e = 0; e < 4; e++) {
-                        float weight = exp2_fast(fmaf(s[m][n][e], scale, -LOG2_E * (e % 2 ? log_sum.y : log_sum.x))), dweight = ds[m][n][e];
-                        if (is_cut && own_j0 + 16 * m + 8 * (e / 2) + g > i0 + 8 * n + 2 * t + e % 2) weight = 0;
+                        const float weight = exp2_fast(fmaf(s[m][n][e], scale, -LOG2_E * (e % 2 ? log_sum.y : log_sum.x)));
+                        float dweight = ds[m][n][e];
                         const bool is_kept = !DROPS || (kept >> (4 * n + e) & 1);
                         if (DROPS) dweight = is_kept ? dweight * a.drop.scale : 0;
                         s[m][n][e] = is_kept ? weight : 0;

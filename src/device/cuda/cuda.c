@@ -55,14 +55,16 @@ sgc_status sgc_cuda_gpus(sgc_gpus *gpus)
     return SGC_OK;
 }
 
-static sgc_status choose(sgc_cuda *cuda, const sgc_device_spec *spec)
+/* is_shared: another rank takes the same. */
+static sgc_status choose(sgc_cuda *cuda, const sgc_device_spec *spec, bool *is_shared)
 {
     sgc_gpus gpus;
     sgc_status st = sgc_cuda_gpus(&gpus);
     if (st != SGC_OK) return st;
     if (gpus.n == 0)
         return sgc_err(SGC_EDEVICE, "node %s has no GPU for this job: %s; ask for one, or write --use_cpu true", sgc_node_name(), gpus.none);
-    if (spec->node_size > gpus.n && !spec->share)
+    *is_shared = spec->node_size > gpus.n;
+    if (*is_shared && !spec->share)
         return sgc_err(SGC_EDEVICE, "%d ranks of node %s see %d GPU%s: start at most %d rank%s per node (mpirun --map-by ppr:%d:node, srun --ntasks-per-node=%d), "
                        "or write --device.share true", spec->node_size, sgc_node_name(), gpus.n, gpus.n == 1 ? "" : "s", gpus.n, gpus.n == 1 ? "" : "s",
                        gpus.n, gpus.n);
@@ -71,7 +73,7 @@ static sgc_status choose(sgc_cuda *cuda, const sgc_device_spec *spec)
 }
 
 /* What a GPU must be able to do, and allow. */
-static sgc_status check(const sgc_cuda *cuda, const sgc_device_spec *spec)
+static sgc_status check(const sgc_cuda *cuda, bool is_shared)
 {
     const int capability = cuda->capability, least = sgc_cuda_architectures[0] / 10;
     int mode = cudaComputeModeDefault;
@@ -79,7 +81,7 @@ static sgc_status check(const sgc_cuda *cuda, const sgc_device_spec *spec)
     if (mode == cudaComputeModeProhibited)
         return sgc_err(SGC_EDEVICE, "GPU %d (%s) of node %s is in compute mode 'prohibited', which lets no program use it: have it set to default "
                        "(nvidia-smi -c 0), or leave it out of CUDA_VISIBLE_DEVICES", cuda->ordinal, cuda->name, sgc_node_name());
-    if (mode != cudaComputeModeDefault && spec->share && spec->node_size > 1)
+    if (mode != cudaComputeModeDefault && is_shared)
         return sgc_err(SGC_EDEVICE, "--device.share true: GPU %d (%s) of node %s is in an exclusive compute mode, for one process alone: have it set to "
                        "default (nvidia-smi -c 0), or start one rank per GPU", cuda->ordinal, cuda->name, sgc_node_name());
     if (capability < 80)
@@ -146,13 +148,14 @@ void sgc_cuda_close(sgc_device *d)
 sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
 {
     sgc_status st;
+    bool is_shared;
     sgc_cuda *cuda = calloc(1, sizeof(*cuda));
     if (!cuda) return sgc_err(SGC_ENOMEM, "no memory for a GPU's state");
     d->state = cuda;
     cuda->tf32 = spec->tf32;
-    SGC_TRY(choose(cuda, spec));
+    SGC_TRY(choose(cuda, spec, &is_shared));
     SGC_TRY(look_at(cuda));
-    SGC_TRY(check(cuda, spec));
+    SGC_TRY(check(cuda, is_shared));
     SGC_TRY(start(cuda));
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
     snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);

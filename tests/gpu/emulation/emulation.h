@@ -2,7 +2,7 @@
  * Kernels on the host: what tests use of the emulation beside CUDA's own names.
  *
  * A launch runs the blocks of the grid one after the other; the threads of a block are fibres, which run one at a time, each until it comes
- * to a barrier or an exchange of its warp. Which goes first is drawn anew each time, so a kernel that lacks a barrier reads what is not there
+ * to a barrier or an exchange of its warp. Which goes first is drawn anew each time, and warps do not keep pace, so a kernel that lacks a barrier reads what is not there
  * yet: shared memory begins as bytes 0xff, which are NaN in every type. Exit status 86 and a message that names kernel, block, thread and line:
  * a barrier or exchange that can never be complete, a lane that is not in its own mask, or more than a GPU has.
  *
