@@ -85,6 +85,7 @@ typedef struct sgc_device_ops {
     const sgc_device_memory *memory; /* NULL: the host's                           */
     size_t chunk_bytes;      /* of logits that are best made at once               */
     int64_t row_multiple;    /* of elements: a stride of rows that products like   */
+    int64_t largest_head;    /* elements of an attention head that it takes; 0: any */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);

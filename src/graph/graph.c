@@ -124,6 +124,10 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
 {
     sgc_status st = SGC_OK;
     size_t n_units = (size_t)model->n_units;
+    int64_t head = model->options.n_head > 0 ? model->options.n_embd / model->options.n_head : 0, largest = device->ops->largest_head;
+    if (largest > 0 && head > largest)
+        return sgc_err(SGC_ECONFIG, "attention heads of %lld numbers (model.n_embd / model.n_head) are more than the %lld that GPUs take here: raise model.n_head, or "
+                       "write --use_cpu true", (long long)head, (long long)largest);
     sgc_graph *g = calloc(1, sizeof(*g));
     if (!g) return sgc_err(SGC_ENOMEM, "no memory for a graph");
     *g = (sgc_graph){.model = model, .device = device, .spec = *spec};
