@@ -10,9 +10,9 @@
 
 #include <math.h>
 
-/* Of a block: rows are 16 * M for each of four warps; tiles of the other side have TILE rows, taken PART at a time. The sums and the weights at hand
- * of a thread together are 192 numbers. */
-template <int D> struct dq_shape { enum { M = 2, TILE = D == 64 ? 64 : 32, PART = TILE, ROWS = 4 * 16 * M }; };
+/* Of a block: rows are 16 * M for each of four warps; tiles of the other side have TILE rows, which the second kernel takes PART at a time. The sums
+ * and the weights at hand of a thread together are 192 numbers. */
+template <int D> struct dq_shape { enum { M = 2, TILE = D == 64 ? 64 : 32, ROWS = 4 * 16 * M }; };
 template <int D> struct dkv_shape { enum { M = D == 64 ? 2 : 1, TILE = 64, PART = D == 64 ? 32 : 64, ROWS = 4 * 16 * M }; };
 
 template <int D> static constexpr size_t dq_shared(void)

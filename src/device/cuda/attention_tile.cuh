@@ -36,22 +36,14 @@ template <typename V, int D, int ROWS, int THREADS> static __device__ __forceinl
     }
 }
 
-/* Where a lane's rows of matrices lie, for the three ways in which a tile is an operand of a product. All are for row 0, piece 0; other rows that
- * are multiples of 16 are added, other pieces that are multiples of 2 exchanged by ^. */
+/* Where a lane's rows of matrices lie, in a tile that is the left operand of a product or, loaded transposed, has the terms of its sums as rows; and
+ * in one whose rows are multiplied with those of the left. Both are for row 0, piece 0; other rows that are multiples of 16 are added, other pieces
+ * that are multiples of 2 exchanged by ^. */
 template <int D> static __device__ __forceinline__ int lane_of_left(int lane) { return in_tile<D>(lane % 16, lane / 16); }
 template <int D> static __device__ __forceinline__ int lane_of_right(int lane) { return in_tile<D>(lane % 8 + lane / 16 * 8, lane / 8 % 2); }
-template <int D> static __device__ __forceinline__ int lane_of_terms(int lane) { return in_tile<D>(lane % 16, lane / 16); }
 template <int D> static __device__ __forceinline__ int matrices_at(int of_lane, int row, int piece) { return (of_lane ^ piece * 16) + row * D * 2; }
 
-/* Rows of a tile as left operands, kept in registers: a[m][k] is of rows row0 + 16 m.., columns 16 k.. */
-template <int D, int M> static __device__ __forceinline__ void load_left(uint32_t (&a)[M][D / 16][4], const char *tile, int row0)
-{
-    const int at = lane_of_left<D>(threadIdx.x % WARP);
-#pragma unroll
-    for (int n = 0; n < M * (D / 16); n++) load_matrices(a[n / (D / 16)][n % (D / 16)], tile + matrices_at<D>(at, row0 + n / (D / 16) * 16, n % (D / 16) * 2));
-}
-
-/* s = the M * 16 rows of the left tile from left0 times N rows of the right one from right0, as products of rows. */
+/* s += products of the M * 16 rows of the left tile from left0 with N rows of the right one from right0. */
 template <typename V, int D, int M, int N>
 static __device__ __forceinline__ void multiply_rows(float (&s)[M][N / 8][4], const char *left, int left0, const char *right, int right0)
 {
@@ -73,30 +65,12 @@ static __device__ __forceinline__ void multiply_rows(float (&s)[M][N / 8][4], co
         }
     }
 }
-/* The same with the left rows in registers. */
-template <typename V, int D, int M, int N>
-static __device__ __forceinline__ void multiply_rows(float (&s)[M][N / 8][4], const uint32_t (&a)[M][D / 16][4], const char *right, int right0)
-{
-    const int at_right = lane_of_right<D>(threadIdx.x % WARP);
-#pragma unroll
-    for (int k = 0; k < D / 16; k++)
-#pragma unroll
-        for (int n = 0; n < N / 16; n++) {
-            uint32_t b[4];
-            load_matrices(b, right + matrices_at<D>(at_right, right0 + 16 * n, 2 * k));
-#pragma unroll
-            for (int m = 0; m < M; m++) {
-                mma_16x8x16<V>(s[m][2 * n], a[m][k], b[0], b[1]);
-                mma_16x8x16<V>(s[m][2 * n + 1], a[m][k], b[2], b[3]);
-            }
-        }
-}
 
 /* out += weights, packed, times N rows of the tile from row0: those are the terms of the sum. */
 template <typename V, int D, int M, int N>
 static __device__ __forceinline__ void add_product(float (&out)[M][D / 8][4], const float (&weights)[M][N / 8][4], const char *tile, int row0)
 {
-    const int at = lane_of_terms<D>(threadIdx.x % WARP);
+    const int at = lane_of_left<D>(threadIdx.x % WARP);
 #pragma unroll
     for (int k = 0; k < N / 16; k++) {
         uint32_t a[M][4];
