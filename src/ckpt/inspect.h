@@ -16,6 +16,12 @@ void sgc_ckpt_view_close(sgc_ckpt_view *v);
 /* name: "h.0.ln_1.weight", "model/h.0.ln_1.weight", "optimizer/exp_avg/h.0.ln_1.weight". SGC_EDATA names the nearest. */
 sgc_status sgc_ckpt_view_find(const sgc_ckpt_view *v, const char *name, sgc_ckpt_tensor *t);
 
+/**
+ * Was this directory made as a checkpoint, in whatever state it is? Only its manifest tells: other programs have files of that name. Local.
+ * @param problem  [out] of a checkpoint, what is damaged as far as metadata and sizes tell; "" if nothing is.
+ */
+bool sgc_ckpt_is_one(const char *path, char problem[256]);
+
 typedef struct sgc_ckpt_damage {
     char file[64];            /* inside the checkpoint                                            */
     int64_t first_block, last_block; /* -1: the file as a whole                                    */

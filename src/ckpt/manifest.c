@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char title[] = "stagecoach checkpoint manifest";
+static const char title[] = SGC_MANIFEST_TITLE;
 enum { END_BYTES = 4 + 16 + 1 }; /* "end ", 16 digits, newline */
 
 void sgc_manifest_path(char path[64], int file, int n_shard_files)

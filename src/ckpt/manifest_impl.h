@@ -36,6 +36,7 @@
 
 #define SGC_CKPT_VERSION 1
 #define SGC_MANIFEST_NAME "manifest"
+#define SGC_MANIFEST_TITLE "stagecoach checkpoint manifest" /* its first line */
 #define SGC_NODES_NAME "nodes" /* of a node-local checkpoint: what else other nodes hold */
 
 enum { SGC_FILE_INDEX, SGC_FILE_CONFIG, SGC_FILE_SHARDS }; /* files of a manifest; shard file k is SGC_FILE_SHARDS + k */

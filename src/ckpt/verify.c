@@ -243,6 +243,31 @@ done:
     return st;
 }
 
+/* Does a file begin with the first line of a manifest? What is no file, a pipe above all, is not waited for. */
+static bool has_title(const char *file)
+{
+    char line[sizeof(SGC_MANIFEST_TITLE)];
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool has = fd >= 0 && read(fd, line, sizeof(line)) == (ssize_t)sizeof(line) && memcmp(line, SGC_MANIFEST_TITLE "\n", sizeof(line)) == 0;
+    if (fd >= 0) close(fd);
+    return has;
+}
+
+bool sgc_ckpt_is_one(const char *path, char problem[256])
+{
+    sgc_ckpt *c = NULL;
+    char file[SGC_PATH_MAX];
+    problem[0] = '\0';
+    if (sgc_path_join(file, path, SGC_MANIFEST_NAME) != SGC_OK || !has_title(file)) {
+        sgc_err_clear();
+        return false;
+    }
+    if (sgc_ckpt_open_part(&c, path) != SGC_OK) snprintf(problem, 256, "%.255s", sgc_err_message());
+    sgc_err_clear();
+    sgc_ckpt_close(c);
+    return true;
+}
+
 /* The manifest as rank 0 sees it, on all ranks. */
 static sgc_status share_manifest(sgc_manifest *m, const char *path, sgc_group *group, char **text, int64_t *n_bytes)
 {

@@ -108,6 +108,27 @@ done:
     return st;
 }
 
+/*
+ * Only what stagecoach made is deleted. A damaged checkpoint may go: its manifest still begins as ours do, or it has the name of one and
+ * a directory of shards. listed: as of sgc_ckpt_list; NULL: one of another name, made by convert or by moving it.
+ */
+static sgc_status check_is_one(const char *path, const sgc_ckpt_entry *listed)
+{
+    sgc_status st = SGC_OK;
+    char problem[256], shards[SGC_PATH_MAX];
+    if (listed && listed->status == SGC_CKPT_PARTIAL) return SGC_OK; /* named by a save or a command that did not finish */
+    SGC_TRY(sgc_path_join(shards, path, "shards"));
+    if (sgc_ckpt_is_one(path, problem)) {
+        if (problem[0]) sgc_log_warning("%s is a damaged checkpoint: %s", path, problem);
+    } else if (listed && sgc_path_exists(shards)) {
+        sgc_log_warning("%s is taken for a damaged checkpoint, by its name and its shards: it has no manifest of a checkpoint", path);
+    } else {
+        st = sgc_err(SGC_EDATA, "%s is no checkpoint", path);
+    }
+done:
+    return st;
+}
+
 sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)
 {
     (void)group, (void)differs;
@@ -115,20 +136,14 @@ sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     victims v = {0};
     sgc_ckpt_entry *entries = NULL;
     int n, k = 0;
-    char name[SGC_NAME_MAX], manifest[SGC_PATH_MAX];
+    char name[SGC_NAME_MAX];
     SGC_TRY(split(a->paths[0], v.directory, name));
     SGC_TRY(check_no_link(v.directory, name));
     SGC_TRY(sgc_ckpt_list(v.directory, &entries, &n));
     SGC_TRY(sgc_ckpt_best(v.directory, v.best));
     while (k < n && strcmp(entries[k].name, name) != 0) k++;
     if (k < n && !a->force) SGC_TRY(check_kept(entries, n, k, v.best));
-    if (k == n) { /* one of another name, made by convert or by moving it */
-        SGC_TRY(sgc_path_join(manifest, a->paths[0], "manifest"));
-        if (!sgc_path_exists(manifest)) {
-            st = sgc_err(SGC_EDATA, "%s is no checkpoint", a->paths[0]);
-            goto done;
-        }
-    }
+    SGC_TRY(check_is_one(a->paths[0], k < n ? &entries[k] : NULL));
     SGC_TRY(add(&v, name, k < n ? entries[k].bytes : sgc_tree_bytes(a->paths[0])));
     SGC_TRY(act(&v, a));
 done:

@@ -167,6 +167,15 @@ check "... and deletes nothing" is "$(left "$run")" "checkpoint-2 checkpoint-4 c
 refuses "rm keeps the last" 2 "checkpoint-8 is the last whole checkpoint of its run; add --force" "$STAGECOACH" ckpt rm "$last" --yes
 refuses "rm keeps the best" 2 "checkpoint-4 is the best checkpoint of its run; add --force" "$STAGECOACH" ckpt rm "$run/checkpoint-4" --yes
 refuses "rm of what is none" 1 "$work/tiny.cfg is no checkpoint" "$STAGECOACH" ckpt rm "$work/tiny.cfg" --yes
+mkdir -p "$work/website" "$work/dated/checkpoint-7" && echo '{"name": "site"}' | tee "$work/website/manifest" >"$work/dated/checkpoint-7/manifest"
+refuses "rm of a directory with another program's manifest" 1 "$work/website is no checkpoint" "$STAGECOACH" ckpt rm "$work/website" --yes --force
+refuses "... also under the name of a checkpoint" 1 "checkpoint-7 is no checkpoint" "$STAGECOACH" ckpt rm "$work/dated/checkpoint-7" --yes --force
+check "... leaves it" is "$(cat "$work/website/manifest" "$work/dated/checkpoint-7/manifest" | wc -l)" 2
+cp -r "$last" "$work/cracked" && flip "$work/cracked/manifest" 200
+check "rm of a damaged checkpoint" ends 0 ckpt rm "$work/cracked" --yes && check "... says that it is one" says 'cracked is a damaged checkpoint: .*manifest is damaged'
+check "... and deletes it" test ! -e "$work/cracked"
+mkdir "$work/dated/checkpoint-7/shards"
+check "rm of a checkpoint by its name and shards" ends 0 ckpt rm "$work/dated/checkpoint-7" --yes && check "... says so" says 'checkpoint-7 is taken for a damaged checkpoint, by its name'
 printf 'job 4711\nrestart 0\nhost %s\npid %d\nstart 0\n' "$(hostname -s)" $$ >"$run/run.lock"
 refuses "rm while a job runs there" 2 "another job runs in $run" "$STAGECOACH" ckpt rm "$run/checkpoint-6" --yes
 rm "$run/run.lock"
