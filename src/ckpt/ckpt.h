@@ -194,6 +194,8 @@ void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */
 /* OUTPUT_DIR/run.lock: one job at a time. Local: rank 0. SGC_ECONFIG names job id, host and pid of the holder; a stale lock is logged
  * and taken over. */
 sgc_status sgc_lock_take(const char *output_dir);
+/* The same for who makes room: on a full disk it is held without naming its holder. */
+sgc_status sgc_lock_take_to_delete(const char *output_dir);
 void sgc_lock_release(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,7 +20,7 @@ typedef struct holder {
     int64_t pid, start;   /* start: ticks since boot, 0 if not known */
 } holder;
 
-static struct { char path[SGC_PATH_MAX]; pid_t pid; } held; /* pid 0: no lock is held */
+static struct { char path[SGC_PATH_MAX]; pid_t pid; bool is_empty; dev_t device; ino_t inode; } held; /* pid 0: no lock is held */
 
 /* Field 22 of /proc/PID/stat; the second may hold blanks and parentheses. -1: dead, but not yet waited for. */
 static int64_t start_time(int64_t pid)
@@ -67,20 +68,42 @@ static bool is_stale(const holder *h, const holder *me)
     return start < 0 || (start && h->start && start != h->start); /* the number was given to another process */
 }
 
-/* Create the lock. *taken is false if there is one. */
-static sgc_status create(const char *path, const holder *me, bool *taken)
+static bool is_full(void) { return errno == ENOSPC || errno == EDQUOT; }
+
+/* The text of a new lock, on the disk. *no_room: it failed for lack of that. */
+static sgc_status put_on_disk(int fd, const holder *me, const char *path, bool *no_room)
 {
-    sgc_status st = SGC_OK;
     sgc_str text = {0};
+    put_text(me, &text);
+    errno = 0;
+    sgc_status st = sgc_pwrite_all(fd, text.text, text.n, 0, path);
+    *no_room = st != SGC_OK && is_full();
+    if (st == SGC_OK && fsync(fd) != 0) {
+        *no_room = is_full();
+        st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    }
+    sgc_str_free(&text);
+    return st;
+}
+
+/* Create the lock. *taken is false if there is one. may_be_empty: without its text where that finds no room. */
+static sgc_status create(const char *path, const holder *me, bool may_be_empty, bool *taken)
+{
+    struct stat status;
+    bool no_room;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     *taken = fd >= 0;
     if (fd < 0) return errno == EEXIST ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot create %s", path);
-    put_text(me, &text);
-    st = sgc_pwrite_all(fd, text.text, text.n, 0, path);
-    if (st == SGC_OK && fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
-    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    sgc_status st = put_on_disk(fd, me, path, &no_room);
+    held.is_empty = st != SGC_OK && no_room && may_be_empty && ftruncate(fd, 0) == 0 && fstat(fd, &status) == 0;
+    if (held.is_empty) {
+        held.device = status.st_dev;
+        held.inode = status.st_ino;
+        sgc_err_clear();
+        st = SGC_OK;
+    }
+    if (close(fd) != 0 && st == SGC_OK && !held.is_empty) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
     if (st != SGC_OK) unlink(path);
-    sgc_str_free(&text);
     return st;
 }
 
@@ -111,11 +134,16 @@ void sgc_lock_release(void)
     if (!held.pid || held.pid != getpid()) return; /* a forked child ends too */
     held.pid = 0;
     if (!sgc_path_exists(held.path)) return;
+    if (held.is_empty) { /* it does not say whose it is */
+        struct stat status;
+        if (stat(held.path, &status) == 0 && status.st_size == 0 && status.st_dev == held.device && status.st_ino == held.inode) unlink(held.path);
+        return;
+    }
     if (sgc_read_file(held.path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(held.path);
     free(text);
 }
 
-sgc_status sgc_lock_take(const char *output_dir)
+static sgc_status take(const char *output_dir, bool may_be_empty)
 {
     sgc_status st = SGC_OK;
     static bool is_registered;
@@ -127,7 +155,7 @@ sgc_status sgc_lock_take(const char *output_dir)
     for (int attempt = 0; attempt < 3 && !taken; attempt++) {
         holder h;
         size_t n_bytes;
-        SGC_TRY(create(path, &me, &taken));
+        SGC_TRY(create(path, &me, may_be_empty, &taken));
         if (taken) break;
         free(text);
         text = NULL;
@@ -163,3 +191,7 @@ done:
     free(text);
     return st;
 }
+
+sgc_status sgc_lock_take(const char *output_dir) { return take(output_dir, false); }
+
+sgc_status sgc_lock_take_to_delete(const char *output_dir) { return take(output_dir, true); }

@@ -34,7 +34,7 @@ static sgc_status delete_all(const victims *v)
 {
     sgc_status st = SGC_OK;
     bool has_lock = false;
-    SGC_TRY(sgc_lock_take(v->directory));
+    SGC_TRY(sgc_lock_take_to_delete(v->directory));
     has_lock = true;
     for (int i = 0; i < v->n; i++) {
         if (strcmp(v->name[i], v->best) == 0) SGC_TRY(sgc_ckpt_set_best(v->directory, NULL)); /* first: a link leads somewhere */

@@ -219,6 +219,18 @@ if [ -e "$fault" ]; then
     check "rm that is killed" ends 137 killed unlink 2 "$STAGECOACH" ckpt rm "$store/weights" --yes
     check "... leaves nothing of that name either" test ! -e "$store/weights"
     check "prune deletes both" ends 0 ckpt prune "$store" --yes && check "... all of them" is "$(ls -A "$store")" ""
+    full=$work/checkpoint-full # faults count from the first path that says checkpoint-
+    for call in pwrite:ENOSPC fsync:EDQUOT; do
+        mkdir "$full" && cp -r "$last" "$full/some"
+        full_disk() { env LD_PRELOAD="$fault" FAULT_ROOT="$full/run.lock" FAULT_RANKS="" FAULT_CALL="${call%:*}" FAULT_AT=1 FAULT_KIND="${call#*:}" "$@"; }
+        check "rm where the lock's ${call%:*} finds no room" ends 0 full_disk "$STAGECOACH" ckpt rm "$full/some" --yes
+        check "... deletes, and gives the lock back" is "$(ls -A "$full")" ""
+        rmdir "$full"
+    done
+    mkdir "$full"
+    refuses "a run where the lock finds no room" 1 "cannot write .*run.lock: No space left" env LD_PRELOAD="$fault" FAULT_ROOT="$full/run.lock" FAULT_RANKS="" FAULT_CALL=pwrite \
+        FAULT_AT=1 FAULT_KIND=ENOSPC "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$full"
+    check "... leaves no lock" test ! -e "$full/run.lock"
     mkdir "$run/.weights.tmp-0123456789abcdef"
     check "a run in whose directory such a thing lies" train run 3 --zero.stage 3 --resume_from_checkpoint latest
     check "... says so" grep -q "$run/.weights.tmp-0123456789abcdef is left of a ckpt command" "$work/run.log"
