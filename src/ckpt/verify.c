@@ -37,11 +37,44 @@ static sgc_status path_of(const sgc_manifest *m, const char *directory, int file
     return sgc_path_join(path, directory, name);
 }
 
-/* Of a node's part: a shard file that other nodes hold. */
-static bool is_elsewhere(const sgc_manifest *m, const char *directory, int file, bool is_part)
+/* Whether the directory is one node's part of a checkpoint, by its text `nodes`; damaged: it is one, but of whom and with what is not known. */
+typedef struct part { bool is_one, is_damaged; char problem[512]; sgc_nodes nodes; } part;
+
+static void read_part(part *p, const char *directory)
 {
     char path[SGC_PATH_MAX];
-    bool is = is_part && file >= SGC_FILE_SHARDS && path_of(m, directory, file, path) == SGC_OK && !sgc_path_exists(path);
+    *p = (part){0};
+    sgc_status st = sgc_nodes_read(&p->nodes, directory);
+    if (st == SGC_OK) {
+        p->is_one = p->nodes.n_nodes > 1;
+        return;
+    }
+    p->is_one = p->is_damaged = st == SGC_ECKPT || (sgc_path_join(path, directory, SGC_NODES_NAME) == SGC_OK && sgc_path_exists(path));
+    snprintf(p->problem, sizeof(p->problem), "%.*s", (int)sizeof(p->problem) - 1, sgc_err_message());
+    sgc_err_clear();
+}
+
+enum { HOLDS_FILE = 1, HOLDS_PARITY = 2 };
+
+/* What the node of a part holds of a shard file, as the sets tell: there are none without redundancy. */
+static int duty(const sgc_nodes *n, int shard_file)
+{
+    int held = 0;
+    bool has_parity = strcmp(n->redundancy, "xor") == 0, has_partner = strcmp(n->redundancy, "partner") == 0;
+    for (int s = 0; s < n->n_sets; s++) {
+        const int *set = n->sets + (size_t)s * (size_t)n->n_nodes;
+        if (set[n->node] == shard_file) held |= has_parity ? HOLDS_FILE | HOLDS_PARITY : HOLDS_FILE;
+        if (has_partner && set[(n->node + n->n_nodes - 1) % n->n_nodes] == shard_file) held |= HOLDS_FILE;
+    }
+    return held;
+}
+
+/* Of a node's part: a shard file that is not here and need not be. */
+static bool is_elsewhere(const sgc_manifest *m, const char *directory, int file, const part *p)
+{
+    char path[SGC_PATH_MAX];
+    if (!p->is_one || file < SGC_FILE_SHARDS || (duty(&p->nodes, file - SGC_FILE_SHARDS) & HOLDS_FILE)) return false;
+    bool is = path_of(m, directory, file, path) == SGC_OK && !sgc_path_exists(path);
     sgc_err_clear();
     return is;
 }
@@ -78,7 +111,7 @@ done:
 }
 
 /* This rank's part of all blocks; rank 0 also looks at files without blocks. */
-static sgc_status check_share(const sgc_manifest *m, const char *directory, bool is_part, const sgc_group *group, int64_t n_blocks, spans *bad)
+static sgc_status check_share(const sgc_manifest *m, const char *directory, const part *p, const sgc_group *group, int64_t n_blocks, spans *bad)
 {
     sgc_status st = SGC_OK;
     int64_t rank = sgc_group_rank(group), size = sgc_group_size(group), before = 0;
@@ -87,7 +120,7 @@ static sgc_status check_share(const sgc_manifest *m, const char *directory, bool
     char *block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)m->block_size);
     if (!block) return SGC_ENOMEM;
     for (int file = 0; file < m->n_files; file++) {
-        if (is_elsewhere(m, directory, file, is_part)) continue;
+        if (is_elsewhere(m, directory, file, p)) continue;
         int64_t n = m->files[file].n_blocks;
         int64_t first = begin > before ? begin - before : 0, last = end - before < n ? end - before : n;
         if (first < last || rank == 0) SGC_TRY(check_file(m, directory, file, first, last, block, bad));
@@ -195,33 +228,49 @@ static sgc_status add_message(sgc_ckpt_report *r, const char *file)
     return add_damage(r, &d);
 }
 
-static sgc_status check_parities(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, int n_nodes)
+/* The message becomes a damage of a file as a whole. */
+static sgc_status add_problem(sgc_ckpt_report *r, const char *file, const char *problem)
+{
+    sgc_err_clear();
+    sgc_err(SGC_ECKPT, "%s", problem);
+    return add_message(r, file);
+}
+
+static sgc_status check_parities(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, const sgc_nodes *nodes)
 {
     sgc_status st = SGC_OK;
     char name[64];
     for (int k = 0; k < m->n_shard_files; k++) {
-        int64_t n_bytes = sgc_parity_bytes(m->files[SGC_FILE_SHARDS + k].n_bytes, n_nodes);
+        int64_t n_bytes = sgc_parity_bytes(m->files[SGC_FILE_SHARDS + k].n_bytes, nodes->n_nodes);
         sgc_parity_path(name, k);
-        if (sgc_part_file_bytes(path, name) < 0) continue;
+        bool is_here = sgc_part_file_bytes(path, name) >= 0;
+        if (!is_here && (duty(nodes, k) & HOLDS_PARITY)) SGC_TRY(add_problem(r, name, "is no file"));
+        if (!is_here) continue;
         r->n_files++;
         r->n_bytes += n_bytes + SGC_PARITY_END_BYTES;
-        if (sgc_parity_fits(path, k, n_bytes)) continue;
-        sgc_err_clear();
-        sgc_err(SGC_ECKPT, "does not fit its hash");
-        SGC_TRY(add_message(r, name));
+        if (!sgc_parity_fits(path, k, n_bytes)) SGC_TRY(add_problem(r, name, "does not fit its hash"));
     }
 done:
     return st;
 }
 
+/* Rank 0: where no sets tell what a node holds, it is at least one shard file, as every node has a rank. */
+static sgc_status check_some_shard(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, const part *p)
+{
+    for (int file = SGC_FILE_SHARDS; file < m->n_files; file++)
+        if (!is_elsewhere(m, path, file, p)) return SGC_OK;
+    return add_problem(r, "shards", "no shard file of this node is here");
+}
+
 /* Rank 0: from spans to damages. With bytes that all fit, what they say must fit too. */
-static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, int n_nodes, span *all, int64_t n_all)
+static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, const part *p, span *all, int64_t n_all)
 {
     sgc_status st = SGC_OK;
     spans joined = {0};
     sgc_ckpt *c = NULL;
     sgc_config config = {0};
     sgc_model *model = NULL;
+    if (p->is_damaged) SGC_TRY(add_problem(r, SGC_NODES_NAME, p->problem));
     SGC_TRY(join(all, n_all, &joined));
     if (joined.n && sgc_ckpt_model(path, &config, &model) != SGC_OK) sgc_err_clear(); /* units are named then */
     for (int64_t i = 0; i < joined.n; i++) {
@@ -229,9 +278,10 @@ static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_m
         SGC_TRY(describe(m, path, model, &joined.list[i], &d));
         SGC_TRY(add_damage(r, &d));
     }
-    if (n_nodes > 1) SGC_TRY(check_parities(r, path, m, n_nodes));
+    if (p->is_one && !p->is_damaged) SGC_TRY(check_parities(r, path, m, &p->nodes));
+    if (p->is_one) SGC_TRY(check_some_shard(r, path, m, p));
     if (joined.n) goto done;
-    if ((n_nodes > 1 ? sgc_ckpt_open_part(&c, path) : sgc_ckpt_open_local(&c, path)) != SGC_OK)
+    if ((p->is_one ? sgc_ckpt_open_part(&c, path) : sgc_ckpt_open_local(&c, path)) != SGC_OK)
         SGC_TRY(add_message(r, "checkpoint.h5"));
     else if (sgc_ckpt_model(path, &config, &model) != SGC_OK)
         SGC_TRY(add_message(r, "config.cfg"));
@@ -299,14 +349,12 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
     bool is_root = sgc_group_rank(group) == 0;
     double start_s = sgc_time_s();
     *r = (sgc_ckpt_report){0};
-    sgc_nodes nodes;
-    sgc_status part = sgc_nodes_read(&nodes, path);
-    sgc_err_clear();
-    if (part == SGC_OK && nodes.n_nodes > 1) {
-        r->n_nodes = nodes.n_nodes;
-        r->node = nodes.node;
+    part p;
+    read_part(&p, path);
+    if (p.is_one && !p.is_damaged) {
+        r->n_nodes = p.nodes.n_nodes;
+        r->node = p.nodes.node;
     }
-    sgc_nodes_free(&nodes);
     st = share_manifest(&m, path, group, &text, &n_manifest_bytes);
     if (st == SGC_ECKPT || st == SGC_EDATA) { /* agreed on */
         st = SGC_OK;
@@ -318,7 +366,7 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
     }
     if (st != SGC_OK) goto done;
     for (int file = 0; file < m.n_files; file++) {
-        if (is_elsewhere(&m, path, file, r->n_nodes > 1)) continue;
+        if (is_elsewhere(&m, path, file, &p)) continue;
         r->n_files++;
         r->n_blocks += m.files[file].n_blocks;
         r->n_bytes += m.files[file].n_bytes;
@@ -328,16 +376,17 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
     if (!(n_bytes_of = calloc((size_t)sgc_group_size(group), sizeof(*n_bytes_of))))
         st = sgc_err(SGC_ENOMEM, "no memory for the list of damages");
     else
-        st = check_share(&m, path, r->n_nodes > 1, group, r->n_blocks, &bad);
+        st = check_share(&m, path, &p, group, r->n_blocks, &bad);
     SGC_AGREE(group);
     SGC_TRY(sgc_gather_bytes(group, bad.list, bad.n * (int64_t)sizeof(span), &all, n_bytes_of, 0));
     for (int rank = 0; is_root && rank < sgc_group_size(group); rank++) n_bytes += n_bytes_of[rank];
-    if (is_root) st = report_local(r, path, &m, r->n_nodes, (span *)(void *)all, n_bytes / (int64_t)sizeof(span));
+    if (is_root) st = report_local(r, path, &m, &p, (span *)(void *)all, n_bytes / (int64_t)sizeof(span));
     SGC_AGREE(group);
     r->n_bad = r->n_damages;
     SGC_TRY(sgc_bcast_bytes(group, &r->n_bad, sizeof(r->n_bad), 0));
 done:
     r->seconds = sgc_time_s() - start_s;
+    sgc_nodes_free(&p.nodes);
     sgc_manifest_free(&m);
     free(bad.list);
     free(n_bytes_of);

@@ -209,5 +209,54 @@ START_TEST(a_parity_that_does_not_fit_its_hash_is_of_no_use)
 }
 END_TEST
 
+/* What verify finds in x: the only file that it names, "" if nothing is wrong. */
+static void verify_finds(const fixture *f, const char *expected)
+{
+    char path[SGC_PATH_MAX];
+    sgc_group *group;
+    sgc_ckpt_report r;
+    ck_assert_int_eq(sgc_path_join(path, f->directory, "x"), SGC_OK);
+    ck_assert_int_eq(sgc_group_null(&group, 1, 0), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_verify(path, group, &r), SGC_OK);
+    ck_assert_int_eq(r.n_bad, *expected ? 1 : 0);
+    if (*expected) ck_assert_str_eq(r.damages[0].file, expected);
+    sgc_ckpt_report_free(&r);
+    sgc_group_free(group);
+}
+
+START_TEST(verify_misses_what_a_node_must_hold)
+{
+    static const char head[] = "stagecoach node-local checkpoint\nredundancy ";
+    const char *shard = "shards/shard-00001-of-00002.h5", *hide = "mv x/shards/shard-00001-of-00002.h5 hidden", *back = "mv hidden x/shards/shard-00001-of-00002.h5";
+    fixture f;
+    char text[256];
+    set_up(&f);
+    write_nodes(&f, "x/nodes", 0); /* of two partners each holds all */
+    verify_finds(&f, "");
+    shell(&f, hide);
+    verify_finds(&f, shard);
+    shell(&f, "printf X | dd of=x/nodes bs=1 seek=20 conv=notrunc status=none");
+    verify_finds(&f, "nodes"); /* and who must hold that shard is not known */
+    shell(&f, back);
+    verify_finds(&f, "nodes");
+    snprintf(text, sizeof(text), "%spartner\nnodes 3\nnode 0\nset 0 1 2\n", head); /* shard 2, of the node before, is not of this checkpoint */
+    write_text(&f, "x/nodes", text, true);
+    shell(&f, hide);
+    verify_finds(&f, "");
+    snprintf(text, sizeof(text), "%spartner\nnodes 3\nnode 2\nset 0 1 2\n", head);
+    write_text(&f, "x/nodes", text, true);
+    verify_finds(&f, shard);
+    snprintf(text, sizeof(text), "%sxor\nnodes 3\nnode 0\nset 0 1 2\n", head);
+    write_text(&f, "x/nodes", text, true);
+    verify_finds(&f, "shards/parity-00000");
+    snprintf(text, sizeof(text), "%snone\nnodes 2\nnode 0\n", head);
+    write_text(&f, "x/nodes", text, true);
+    verify_finds(&f, "");
+    shell(&f, "rm x/shards/shard-0*");
+    verify_finds(&f, "shards");
+    tear_down(&f);
+}
+END_TEST
+
 UNIT_MAIN("parts", what_is_written_of_nodes_is_read_back, texts_of_nodes_that_are_none_are_refused, of_two_checkpoints_of_one_step_the_one_that_is_whole_is_found,
-          only_what_is_newer_whole_and_of_the_run_is_chosen, a_parity_that_does_not_fit_its_hash_is_of_no_use)
+          only_what_is_newer_whole_and_of_the_run_is_chosen, a_parity_that_does_not_fit_its_hash_is_of_no_use, verify_misses_what_a_node_must_hold)
