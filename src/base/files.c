@@ -77,15 +77,21 @@ bool sgc_path_exists(const char *path)
     return lstat(path, &s) == 0;
 }
 
-sgc_status sgc_read_file(const char *path, char **text, size_t *bytes)
+/* only_file: no pipe, whose reader would wait for a writer, and no device. */
+static sgc_status read_whole(const char *path, bool only_file, char **text, size_t *bytes)
 {
     sgc_status st = SGC_OK;
     char *data = NULL;
     size_t n = 0, capacity = 0;
     struct stat s;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (only_file ? O_NONBLOCK : 0));
     if (fd < 0) return sgc_err_errno(SGC_EDATA, "cannot read %s", path);
-    if (fstat(fd, &s) == 0 && S_ISREG(s.st_mode)) capacity = (size_t)s.st_size;
+    bool is_file = fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
+    if (only_file && !is_file) {
+        st = sgc_err(SGC_EDATA, "cannot read %s: it is no file", path);
+        goto done;
+    }
+    if (is_file) capacity = (size_t)s.st_size;
     capacity += 4096; /* a file of unknown size, and one byte to see the end of a known one */
     for (;;) {
         if (data == NULL || n + 1 >= capacity) {
@@ -116,6 +122,10 @@ done:
     *bytes = n;
     return SGC_OK;
 }
+
+sgc_status sgc_read_file(const char *path, char **text, size_t *bytes) { return read_whole(path, false, text, bytes); }
+
+sgc_status sgc_read_plain_file(const char *path, char **text, size_t *bytes) { return read_whole(path, true, text, bytes); }
 
 static sgc_status sync_parent(const char *path)
 {

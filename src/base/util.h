@@ -30,6 +30,7 @@ sgc_status sgc_remove_tree(const char *path);            /* rm -r; no error if i
 sgc_status sgc_fsync_path(const char *path);             /* file or directory                        */
 bool sgc_path_exists(const char *path);
 sgc_status sgc_read_file(const char *path, char **text, size_t *bytes); /* owned by the caller (free), NUL added; SGC_EDATA */
+sgc_status sgc_read_plain_file(const char *path, char **text, size_t *bytes); /* the same; a pipe or device is SGC_EDATA and not waited for */
 /* Write text to PATH.tmp, fsync, rename to PATH, fsync the directory; SGC_EIO. */
 sgc_status sgc_write_file_atomic(const char *path, const char *text, size_t bytes);
 sgc_status sgc_pwrite_all(int fd, const void *data, size_t bytes, int64_t offset, const char *path); /* SGC_EIO, names path */

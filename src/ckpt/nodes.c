@@ -75,7 +75,7 @@ sgc_status sgc_nodes_read(sgc_nodes *n, const char *directory)
     size_t n_bytes;
     *n = (sgc_nodes){0};
     SGC_TRY(sgc_path_join(path, directory, SGC_NODES_NAME));
-    SGC_TRY(sgc_read_file(path, &text, &n_bytes));
+    SGC_TRY(sgc_read_plain_file(path, &text, &n_bytes));
     SGC_TRY(sgc_nodes_parse(n, text, n_bytes, path));
 done:
     free(text);

@@ -38,7 +38,7 @@ static sgc_status read_checked(const sgc_ckpt *c, int file, char **bytes, size_t
     *bytes = NULL;
     SGC_TRY(file_path(c, file, path));
     SGC_TRY(check_size(path, f->n_bytes));
-    SGC_TRY(sgc_read_file(path, bytes, n_bytes));
+    SGC_TRY(sgc_read_plain_file(path, bytes, n_bytes));
     bool fits = (int64_t)*n_bytes == f->n_bytes;
     for (int64_t k = 0; fits && k < f->n_blocks; k++) {
         int64_t n = f->n_bytes - k * block_size < block_size ? f->n_bytes - k * block_size : block_size;
@@ -69,7 +69,7 @@ static sgc_status read_manifest(sgc_ckpt *c)
     if (!sgc_path_exists(c->path)) return sgc_err(SGC_ECKPT, "there is no checkpoint %s", c->path);
     SGC_TRY(sgc_path_join(path, c->path, SGC_MANIFEST_NAME));
     if (!sgc_path_exists(path)) return sgc_err(SGC_ECKPT, "%s is no complete checkpoint: it has no manifest", c->path);
-    SGC_TRY(sgc_read_file(path, &c->manifest_text, &c->n_manifest_bytes));
+    SGC_TRY(sgc_read_plain_file(path, &c->manifest_text, &c->n_manifest_bytes));
     SGC_TRY(sgc_manifest_parse(&c->manifest, c->manifest_text, c->n_manifest_bytes, path));
 done:
     return st;

@@ -149,7 +149,7 @@ static sgc_status complete_local(const sgc_recovery *p, const char *temporary, c
     char name[64], path[SGC_PATH_MAX], *text = NULL;
     size_t n_text;
     SGC_TRY(sgc_path_join(path, temporary, SGC_MANIFEST_NAME));
-    SGC_TRY(sgc_read_file(path, &text, &n_text));
+    SGC_TRY(sgc_read_plain_file(path, &text, &n_text));
     SGC_TRY(sgc_manifest_parse(&m, text, n_text, path));
     for (int k = 0; k < p->n_files; k++) {
         if (p->from[k] >= 0) continue;

@@ -88,7 +88,7 @@ static sgc_status check_file(const sgc_manifest *m, const char *directory, int f
     struct stat status;
     int fd = -1;
     SGC_TRY(path_of(m, directory, file, path));
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &status) != 0) {
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0 || fstat(fd, &status) != 0) {
         st = add_span(bad, (span){.file = file, .first = -1, .last = -1, .error = errno});
         goto done;
     }
@@ -325,7 +325,7 @@ static sgc_status share_manifest(sgc_manifest *m, const char *path, sgc_group *g
     char file[SGC_PATH_MAX];
     size_t size = 0;
     bool is_root = sgc_group_rank(group) == 0;
-    if (is_root && (st = sgc_path_join(file, path, SGC_MANIFEST_NAME)) == SGC_OK) st = sgc_read_file(file, text, &size);
+    if (is_root && (st = sgc_path_join(file, path, SGC_MANIFEST_NAME)) == SGC_OK) st = sgc_read_plain_file(file, text, &size);
     SGC_AGREE(group);
     *n_bytes = (int64_t)size;
     SGC_TRY(sgc_bcast_bytes(group, n_bytes, sizeof(*n_bytes), 0));

@@ -1,5 +1,6 @@
 /* A checkpoint and the model that its configuration declares: tensors by name. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "ckpt/ckpt_impl.h"
 #include "ckpt/inspect.h"
@@ -8,8 +9,13 @@ sgc_status sgc_ckpt_model(const char *path, sgc_config *config, sgc_model **mode
 {
     sgc_status st = SGC_OK;
     char file[SGC_PATH_MAX];
+    struct stat status;
     *model = NULL;
     SGC_TRY(sgc_path_join(file, path, "config.cfg"));
+    if (stat(file, &status) == 0 && !S_ISREG(status.st_mode)) { /* a pipe would be waited for */
+        st = sgc_err(SGC_ECKPT, "%s is no file", file);
+        goto done;
+    }
     SGC_TRY(sgc_config_load(config, file, 0, NULL));
     SGC_TRY(sgc_model_make(model, &config->model, 0));
 done:

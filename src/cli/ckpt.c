@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ static const struct command {
      sgc_cli_ckpt_ls, 1, 1, JSON, false},
     {"show", "CHECKPOINT [NAME...]", "what a checkpoint holds\n"
      "Attributes, state, settings, and the tensors with shape, element type and bytes. With NAME, of that tensor: smallest and largest\n"
-     "element, mean, norm, how many are NaN or infinite, and a histogram. NAME is h.0.ln_1.weight, or optimizer/exp_avg/h.0.ln_1.weight.\n",
+     "element, mean, norm, how many are NaN or infinite, and a histogram. NAME is h.0.ln_1.weight, or optimizer/exp_avg/h.0.ln_1.weight.\n"
+     "With NAMEs the JSON is a list.\n",
      sgc_cli_ckpt_show, 1, 1000, JSON, false},
     {"verify", "CHECKPOINT...", "check every block of every file against its hash\n"
      "What is damaged is named by file, block, ranks and tensors; the exit status is then 1. Under mpirun the ranks share the blocks.\n",
@@ -154,6 +156,8 @@ static sgc_status parse(const struct command *c, int argc, char **argv, sgc_ckpt
     a->paths = argv + optind;
     if (a->n_paths < c->min_paths || a->n_paths > c->max_paths)
         st = sgc_err(SGC_ECONFIG, "write: stagecoach ckpt %s %s", c->name, c->usage);
+    for (int i = 0; i < a->n_paths && st == SGC_OK; i++)
+        if (!a->paths[i][0]) st = sgc_err(SGC_ECONFIG, "ckpt %s: path %d is empty; write: stagecoach ckpt %s %s", c->name, i + 1, c->name, c->usage);
 done:
     return st;
 }
@@ -208,6 +212,7 @@ int sgc_cli_ckpt(int argc, char **argv)
             print_help(c);
             return SGC_EXIT_OK;
         }
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is an error of the write */
     if (argc < 2) return finish(sgc_err(SGC_ECONFIG, "ckpt needs a command; stagecoach ckpt --help lists them"), false, true);
     if (!c) return finish(unknown_command(argv[1]), false, true);
     if (is_under_mpirun()) return run_under_mpirun(c, argc - 1, argv + 1);

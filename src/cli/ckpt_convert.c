@@ -17,7 +17,7 @@ sgc_status sgc_cli_ckpt_convert(const sgc_ckpt_arguments *a, sgc_group *group, b
     if (r.n_overflows)
         sgc_log_warning("%" PRId64 " numbers are beyond the range of %s and became infinite", r.n_overflows, sgc_dtype_name(r.dtype));
     if (a->json)
-        st = sgc_cli_print_json(json_pack("{ss, si, ss, sb, sI, sI}", "checkpoint", a->paths[1], "shards", r.n_shards, "dtype",
+        st = sgc_cli_print_json(json_pack("{so, si, ss, sb, sI, sI}", "checkpoint", sgc_cli_string(a->paths[1]), "shards", r.n_shards, "dtype",
                                           sgc_dtype_name(r.dtype), "weights_only", r.weights_only, "bytes", (json_int_t)r.n_bytes, "n_overflows",
                                           (json_int_t)r.n_overflows));
     else

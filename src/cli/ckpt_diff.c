@@ -159,9 +159,9 @@ static sgc_status print_json(const differences *d, json_t *settings, json_t *sta
     for (int i = 0; i < d->n; i++) {
         const difference *x = &d->list[i];
         json_t *t = json_object();
-        json_object_set_new(t, "name", json_string(x->name));
-        json_object_set_new(t, "differs_in", json_string(x->what));
-        if (x->detail[0]) json_object_set_new(t, "shapes", json_string(x->detail));
+        json_object_set_new(t, "name", sgc_cli_string(x->name));
+        json_object_set_new(t, "differs_in", sgc_cli_string(x->what));
+        if (x->detail[0]) json_object_set_new(t, "shapes", sgc_cli_string(x->detail));
         if (x->n_differing) {
             json_object_set_new(t, "n", json_integer(x->n_differing));
             json_object_set_new(t, "max_absolute", sgc_cli_number(x->absolute));

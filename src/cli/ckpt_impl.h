@@ -27,6 +27,7 @@ sgc_status sgc_cli_ckpt_convert(const sgc_ckpt_arguments *a, sgc_group *group, b
 sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs);
 sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs);
 
+json_t *sgc_cli_string(const char *text);       /* as JSON must be UTF-8: each byte that is not becomes U+FFFD */
 json_t *sgc_cli_number(double x);               /* what is not finite: null, as in metrics.jsonl */
 json_t *sgc_cli_field(const sgc_ckpt_field *f, const void *s); /* a field of the struct at s     */
 void sgc_cli_field_text(const sgc_ckpt_field *f, const void *s, char text[128]);

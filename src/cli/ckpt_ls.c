@@ -53,11 +53,11 @@ static void add_row(sgc_table *t, const sgc_ckpt_entry *e, const char *best)
 static json_t *to_json(const sgc_ckpt_entry *e, const char *best)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "name", json_string(e->name));
+    json_object_set_new(o, "name", sgc_cli_string(e->name));
     json_object_set_new(o, "step", e->step < 0 ? json_null() : json_integer(e->step));
     json_object_set_new(o, "bytes", json_integer(e->bytes));
-    json_object_set_new(o, "state", json_string(state_of(e, best)));
-    if (e->problem[0]) json_object_set_new(o, e->info.id[0] && e->status != SGC_CKPT_DAMAGED ? "part" : "problem", json_string(e->problem));
+    json_object_set_new(o, "state", sgc_cli_string(state_of(e, best)));
+    if (e->problem[0]) json_object_set_new(o, e->info.id[0] && e->status != SGC_CKPT_DAMAGED ? "part" : "problem", sgc_cli_string(e->problem));
     if (e->weights_only) json_object_set_new(o, "weights_only", json_true());
     if (!e->info.id[0]) return o; /* nothing is known of it */
     for (const sgc_ckpt_field *f = sgc_ckpt_info_fields; f->name; f++)

@@ -8,6 +8,37 @@
 
 #include "cli/ckpt_impl.h"
 
+/* Bytes of the character that text begins with; 0: of none, or of one that UTF-8 does not allow. */
+static int character_bytes(const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    int n = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
+    for (int i = 1; i < n; i++)
+        if ((c[i] & 0xc0) != 0x80) return 0;
+    if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90)) return 0; /* longer than it must be */
+    if ((c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf4 && c[1] > 0x8f)) return 0; /* a surrogate; beyond the last */
+    return n;
+}
+
+static void put_utf8(sgc_str *to, const char *text)
+{
+    sgc_str_printf(to, "%s", "");
+    while (*text) {
+        int n = character_bytes(text);
+        sgc_str_append(to, n ? text : "\xef\xbf\xbd", n ? (size_t)n : 3);
+        text += n ? n : 1;
+    }
+}
+
+json_t *sgc_cli_string(const char *text)
+{
+    sgc_str clean = {0};
+    put_utf8(&clean, text);
+    json_t *string = json_string(clean.text);
+    sgc_str_free(&clean);
+    return string;
+}
+
 json_t *sgc_cli_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 json_t *sgc_cli_field(const sgc_ckpt_field *f, const void *s)
@@ -20,8 +51,7 @@ json_t *sgc_cli_field(const sgc_ckpt_field *f, const void *s)
     case SGC_FIELD_DOUBLE: return sgc_cli_number(*(const double *)value);
     case SGC_FIELD_TEXT: break;
     }
-    json_t *text = json_string(value);
-    return text ? text : json_null(); /* not UTF-8 */
+    return sgc_cli_string(value);
 }
 
 void sgc_cli_field_text(const sgc_ckpt_field *f, const void *s, char text[128])
@@ -38,11 +68,15 @@ void sgc_cli_field_text(const sgc_ckpt_field *f, const void *s, char text[128])
 
 json_t *sgc_cli_setting(const sgc_config *c, int row)
 {
-    sgc_str text = {0};
+    sgc_str text = {0}, clean = {0};
     json_t *value = NULL;
-    if (sgc_config_row_json(c, row, &text) == SGC_OK) value = json_loads(text.text, JSON_DECODE_ANY, NULL);
+    if (sgc_config_row_json(c, row, &text) == SGC_OK) {
+        put_utf8(&clean, text.text);
+        value = json_loads(clean.text, JSON_DECODE_ANY, NULL);
+    }
     sgc_str_free(&text);
-    return value ? value : json_null(); /* a path that is not UTF-8 */
+    sgc_str_free(&clean);
+    return value ? value : json_null();
 }
 
 sgc_status sgc_cli_print_json(json_t *root)

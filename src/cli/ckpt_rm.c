@@ -54,8 +54,8 @@ static sgc_status act(const victims *v, const sgc_ckpt_arguments *a)
     if (a->yes && v->n) SGC_TRY(delete_all(v));
     if (a->json) {
         json_t *names = json_array();
-        for (int i = 0; i < v->n; i++) json_array_append_new(names, json_string(v->name[i]));
-        return sgc_cli_print_json(json_pack("{ss, sb, so, sI}", "directory", v->directory, "deleted", a->yes, "checkpoints", names, "bytes",
+        for (int i = 0; i < v->n; i++) json_array_append_new(names, sgc_cli_string(v->name[i]));
+        return sgc_cli_print_json(json_pack("{so, sb, so, sI}", "directory", sgc_cli_string(v->directory), "deleted", a->yes, "checkpoints", names, "bytes",
                                             (json_int_t)n_bytes));
     }
     for (int i = 0; i < v->n; i++)

@@ -90,9 +90,9 @@ static json_t *tensor_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t)
     json_t *o = json_object(), *shape = json_array();
     snprintf(name, sizeof(name), "%s/%s", sgc_slot_path[t->slot], t->spec->name);
     for (int d = 0; d < t->spec->n_dim; d++) json_array_append_new(shape, json_integer(t->spec->shape[d]));
-    json_object_set_new(o, "name", json_string(name));
+    json_object_set_new(o, "name", sgc_cli_string(name));
     json_object_set_new(o, "shape", shape);
-    json_object_set_new(o, "dtype", json_string(sgc_dtype_name(sgc_ckpt_dtype(v->ckpt))));
+    json_object_set_new(o, "dtype", sgc_cli_string(sgc_dtype_name(sgc_ckpt_dtype(v->ckpt))));
     json_object_set_new(o, "bytes", json_integer(t->spec->n * sgc_dtype_bytes(sgc_ckpt_dtype(v->ckpt))));
     return o;
 }
@@ -100,7 +100,7 @@ static json_t *tensor_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t)
 static json_t *checkpoint_json(const sgc_ckpt_view *v, const char *path)
 {
     json_t *o = json_object(), *settings = json_object(), *tensors = json_array();
-    json_object_set_new(o, "checkpoint", json_string(path));
+    json_object_set_new(o, "checkpoint", sgc_cli_string(path));
     json_object_set_new(o, "bytes", json_integer(sgc_ckpt_bytes(v->ckpt)));
     json_object_set_new(o, "weights_only", json_boolean(sgc_ckpt_is_weights_only(v->ckpt)));
     json_object_set_new(o, "attributes", fields_json(sgc_ckpt_info_fields, sgc_ckpt_get_info(v->ckpt)));
@@ -163,7 +163,7 @@ static double mean_of(const summary *s) { return s->n_finite ? s->sum / (double)
 static json_t *summary_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, const summary *s)
 {
     json_t *o = tensor_json(v, t), *bins = json_array();
-    json_object_set_new(o, "unit", json_string(t->unit->name));
+    json_object_set_new(o, "unit", sgc_cli_string(t->unit->name));
     json_object_set_new(o, "n", json_integer(s->n));
     json_object_set_new(o, "min", sgc_cli_number(s->min));
     json_object_set_new(o, "max", sgc_cli_number(s->max));
@@ -204,15 +204,16 @@ static void print_summary(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, cons
     sgc_table_free(&table);
 }
 
-static sgc_status show_tensor(const sgc_ckpt_view *v, const char *name, bool json)
+/* list: for JSON, NULL: to be printed. */
+static sgc_status show_tensor(const sgc_ckpt_view *v, const char *name, json_t *list)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_tensor t;
     summary s;
     SGC_TRY(sgc_ckpt_view_find(v, name, &t));
     SGC_TRY(summarize(v, &t, &s));
-    if (json)
-        SGC_TRY(sgc_cli_print_json(summary_json(v, &t, &s)));
+    if (list)
+        json_array_append_new(list, summary_json(v, &t, &s));
     else
         print_summary(v, &t, &s);
 done:
@@ -224,9 +225,15 @@ sgc_status sgc_cli_ckpt_show(const sgc_ckpt_arguments *a, sgc_group *group, bool
     (void)group, (void)differs;
     sgc_status st = SGC_OK;
     sgc_ckpt_view v = {0};
+    json_t *list = NULL;
     char size[32];
     SGC_TRY(sgc_ckpt_view_open(&v, a->paths[0]));
-    for (int k = 1; k < a->n_paths; k++) SGC_TRY(show_tensor(&v, a->paths[k], a->json));
+    if (a->json && a->n_paths > 1) list = json_array();
+    for (int k = 1; k < a->n_paths; k++) SGC_TRY(show_tensor(&v, a->paths[k], list));
+    if (list) {
+        st = sgc_cli_print_json(list);
+        list = NULL;
+    }
     if (a->n_paths > 1) goto done;
     if (a->json) {
         SGC_TRY(sgc_cli_print_json(checkpoint_json(&v, a->paths[0])));
@@ -238,6 +245,7 @@ sgc_status sgc_cli_ckpt_show(const sgc_ckpt_arguments *a, sgc_group *group, bool
     SGC_TRY(print_settings(&v));
     print_tensors(&v);
 done:
+    json_decref(list);
     sgc_ckpt_view_close(&v);
     return st;
 }

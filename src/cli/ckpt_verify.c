@@ -33,21 +33,21 @@ static void print_damage(const sgc_ckpt_damage *d)
 static json_t *damage_json(const sgc_ckpt_damage *d)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "file", json_string(d->file));
-    json_object_set_new(o, "problem", json_string(d->problem));
+    json_object_set_new(o, "file", sgc_cli_string(d->file));
+    json_object_set_new(o, "problem", sgc_cli_string(d->problem));
     if (d->first_block >= 0) {
         json_object_set_new(o, "blocks", json_pack("[II]", (json_int_t)d->first_block, (json_int_t)d->last_block));
         json_object_set_new(o, "bytes", json_pack("[II]", (json_int_t)d->first_byte, (json_int_t)d->last_byte));
     }
     if (d->first_rank >= 0) json_object_set_new(o, "ranks", json_pack("[ii]", d->first_rank, d->last_rank));
-    if (d->tensors && d->tensors[0]) json_object_set_new(o, "tensors", json_string(d->tensors));
+    if (d->tensors && d->tensors[0]) json_object_set_new(o, "tensors", sgc_cli_string(d->tensors));
     return o;
 }
 
 static json_t *report_json(const char *path, const sgc_ckpt_report *r)
 {
     json_t *o = json_object(), *damages = json_array();
-    json_object_set_new(o, "checkpoint", json_string(path));
+    json_object_set_new(o, "checkpoint", sgc_cli_string(path));
     json_object_set_new(o, "is_whole", json_boolean(r->n_bad == 0));
     if (r->n_nodes) json_object_set_new(o, "part_of_node", json_pack("[ii]", r->node, r->n_nodes));
     json_object_set_new(o, "files", json_integer(r->n_files));

@@ -51,6 +51,8 @@ for name in model/h.1.mlp.c_fc.weight model/wte.weight optimizer/exp_avg_sq/h.0.
 done
 check "... each element in one bin" is "$(ckpt show "$last" wte.weight | awk '$1 == "from" { n += $3 } END { print n }')" $((256 * 24))
 check "... and the same in JSON" is "$(ckpt show "$last" wte.weight --json | tr -d ' \n' | grep -oE '"shape":\[[0-9,]*\]|"n_nan":[0-9]+' | paste -sd' ')" '"shape":[256,24] "n_nan":0'
+check "two tensors in JSON" ends 0 ckpt show "$last" wte.weight wpe.weight --json
+check "... are one list" is "$(grep -cE '^[][]' "$work/said") $(grep -oE '"name": "[^"]*"' "$work/said" | paste -sd' ')" '2 "name": "model/wte.weight" "name": "model/wpe.weight"'
 refuses "show of a misspelt tensor" 1 "no tensor h.1.ln_1.wieght; did you mean h.1.ln_1.weight\?" "$STAGECOACH" ckpt show "$last" h.1.ln_1.wieght
 refuses "show of no checkpoint" 1 "there is no checkpoint $work/nowhere" "$STAGECOACH" ckpt show "$work/nowhere"
 
@@ -81,6 +83,15 @@ check "verify of a missing file" ends 1 ckpt verify "$work/hurt" && check "... s
 flip "$work/hurt/manifest" 200
 check "verify of a damaged manifest" ends 1 ckpt verify "$work/hurt" && check "... says so" says 'manifest is damaged: it does not fit its own hash'
 check "verify of nothing" ends 1 ckpt verify "$work/nowhere"
+
+refuses "verify of an empty path" 2 "ckpt verify: path 2 is empty" "$STAGECOACH" ckpt verify "$last" ""
+for file in manifest config.cfg checkpoint.h5 shards/shard-00001-of-00003.h5 nodes; do # nobody writes into the pipe
+    rm -rf "$work/piped" && cp -r "$last" "$work/piped" && rm -f "$work/piped/$file" && mkfifo "$work/piped/$file"
+    check "verify of a checkpoint whose $file is a pipe" ends 1 ckpt verify "$work/piped" && check "... says so" says "^  $file:? .*is no file"
+    [ $file = nodes ] || check "... show too ends" ends 1 ckpt show "$work/piped" wte.weight
+done
+mkdir "$work/pipes" && mv "$work/piped" "$work/pipes/checkpoint-8"
+check "ls too ends" ends 0 ckpt ls "$work/pipes"
 
 # diff
 check "a checkpoint and its copy do not differ" bash -c "cp -r '$last' '$work/copy' && exec '$STAGECOACH' ckpt diff '$last' '$work/copy/'"
@@ -159,6 +170,18 @@ refuses "convert to an unknown type" 2 "--dtype fp8: write fp32, bf16 or fp16" "
 cp -r "$last" "$work/marred" && flip "$work/marred/$shard" $((at + 40))
 refuses "convert of damaged bytes" 1 "$shard is damaged" mpirun -n 2 "$STAGECOACH" ckpt convert "$work/marred" "$work/into/new"
 check "... leaves nothing" is "$(ls -A "$work/into" 2>/dev/null)" ""
+
+check "convert beyond the size that files may have" ends 1 bash -c 'ulimit -f 8; exec "$@"' limited "$STAGECOACH" ckpt convert "$last" "$work/into/large"
+check "... is an error of the write" says 'error: .*File too large' && check "... and leaves nothing" is "$(ls -A "$work/into")" ""
+
+# paths that are not UTF-8, as JSON
+odd=$work/$'caf\xe9' shown=$'caf\xef\xbf\xbd'
+check "convert to a path that is not UTF-8" ends 0 ckpt convert "$last" "$odd" --json && check "... is JSON" says "\"checkpoint\": \".*/$shown\""
+check "verify of it" ends 0 ckpt verify "$odd" --json && check "... is JSON" says "\"checkpoint\": \".*/$shown\""
+check "show of it" ends 0 ckpt show "$odd" --json && check "... is JSON" says "\"checkpoint\": \".*/$shown\""
+check "rm of it" ends 0 ckpt rm "$odd" --yes --json && check "... is JSON" says "^ *\"$shown\"\$" && check "... and done" test ! -e "$odd"
+check "prune below it" bash -c "mkdir -p '$odd/.checkpoint-9.tmp-0123456789abcdef' && '$STAGECOACH' ckpt prune '$odd' --yes --json >'$work/said'"
+check "... is JSON" says "\"directory\": \".*/$shown\"" && rm -r "$odd"
 
 # rm, prune
 left() { (cd "$1" && ls -Ad checkpoint-* .checkpoint-* 2>/dev/null | paste -sd' '); }
