@@ -66,7 +66,8 @@ static const struct command {
      sgc_cli_ckpt_rm, 1, 1, JSON | YES | FORCE, false},
     {"prune", "RUN", "delete what the rules of retention do not keep, and what did not finish\n"
      "Without --yes it is only said what would be deleted. The best and the newest are always kept, those set aside (.old) too. If there is\n"
-     "no limit, only what did not finish goes: of saves, and of convert and rm, if none of them is at work.\n\n"
+     "no limit, only what did not finish goes: of saves, and of convert and rm, if none of them is at work. Before\n"
+     "older ones go, every block of the newest that stays is checked; if it is damaged, nothing is deleted.\n\n"
      "  --yes                     delete\n"
      "  --save_total_limit N      how many stay (default: as in the newest checkpoint's settings)\n"
      "  --keep_every N            those whose step is a multiple of N stay beside them; 0: none (default: as in those settings)\n",

@@ -1,5 +1,6 @@
 /* stagecoach ckpt rm and prune: what is deleted, and that it is deleted only when asked for. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,16 +30,34 @@ static void free_victims(victims *v)
     free(v->bytes);
 }
 
+/* The name under which a deletion goes on is longer, so the longest names are left for a shorter one first. */
+static sgc_status shorten(const char *directory, char name[SGC_NAME_MAX])
+{
+    sgc_status st = SGC_OK;
+    char id[SGC_ID_CHARS + 1], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
+    if (strlen(name) + strlen("..tmp-") + SGC_ID_CHARS <= NAME_MAX) return SGC_OK;
+    SGC_TRY(sgc_path_join(from, directory, name));
+    sgc_ckpt_new_id(id);
+    snprintf(name, SGC_NAME_MAX, ".long-name.tmp-%s", id);
+    SGC_TRY(sgc_path_join(to, directory, name));
+    if (rename(from, to) != 0) st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
+done:
+    return st;
+}
+
 /* Under the lock of the directory, so that no job saves or resumes there. */
 static sgc_status delete_all(const victims *v)
 {
     sgc_status st = SGC_OK;
+    char name[SGC_NAME_MAX];
     bool has_lock = false;
     SGC_TRY(sgc_lock_take_to_delete(v->directory));
     has_lock = true;
     for (int i = 0; i < v->n; i++) {
         if (strcmp(v->name[i], v->best) == 0) SGC_TRY(sgc_ckpt_set_best(v->directory, NULL)); /* first: a link leads somewhere */
-        SGC_TRY(sgc_ckpt_delete(v->directory, v->name[i]));
+        snprintf(name, sizeof(name), "%s", v->name[i]);
+        SGC_TRY(shorten(v->directory, name));
+        SGC_TRY(sgc_ckpt_delete(v->directory, name));
     }
 done:
     if (has_lock) sgc_lock_release();
@@ -171,6 +190,25 @@ done:
     return st;
 }
 
+/* Older ones are what is left to a run whose newest is damaged: every block of it is read before they go. Rank 0 alone is here. */
+static sgc_status check_newest(const char *directory, const char *name)
+{
+    sgc_status st = SGC_OK;
+    sgc_group *alone = NULL;
+    sgc_ckpt_report r = {0};
+    char path[SGC_PATH_MAX];
+    SGC_TRY(sgc_path_join(path, directory, name));
+    SGC_TRY(sgc_group_null(&alone, 1, 0));
+    SGC_TRY(sgc_ckpt_verify(path, alone, &r));
+    if (r.n_bad)
+        st = sgc_err(SGC_ECKPT, "nothing is deleted: %s, the newest that would stay, is damaged: %s: %s; delete it first (stagecoach ckpt rm --force)", path,
+                     r.damages[0].file, r.damages[0].problem);
+done:
+    sgc_ckpt_report_free(&r);
+    if (alone) sgc_group_free(alone);
+    return st;
+}
+
 sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)
 {
     (void)group, (void)differs;
@@ -196,6 +234,9 @@ sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, boo
         SGC_TRY(choose_rules(a, v.directory, &entries[newest], &rules));
         sgc_retention_choose(&rules, entries[newest].info.run_id, entries, n, surplus);
     }
+    bool is_older_to_go = false;
+    for (int i = 0; i < n; i++) is_older_to_go |= surplus[i];
+    if (a->yes && is_older_to_go) SGC_TRY(check_newest(v.directory, entries[newest].name));
     for (int i = 0; i < n; i++)
         if (surplus[i] || entries[i].status == SGC_CKPT_PARTIAL) SGC_TRY(add(&v, entries[i].name, entries[i].bytes));
     if (newest < 0 && v.n == 0) {

@@ -213,6 +213,11 @@ else
 fi
 check "... that one" is "$(left "$run")" "checkpoint-2 checkpoint-4 checkpoint-8"
 check "rm of a converted one" bash -c "'$STAGECOACH' ckpt rm '$work/five' --yes && test ! -e '$work/five'"
+mkdir "$work/long"
+for length in 233 234 255; do
+    name=$(printf "%${length}s" "" | tr ' ' x) && cp -r "$last" "$work/long/$name"
+    check "rm of a name of $length bytes" ends 0 ckpt rm "$work/long/$name" --yes && check "... deletes it" is "$(ls -A "$work/long")" ""
+done
 check "prune without a limit" ends 0 ckpt prune "$run"
 check "... finds nothing too much" says "^nothing to delete in $run" && check "... and says why" says 'without save_total_limit.*unless --save_total_limit N'
 mkdir -p "$run/.checkpoint-9.tmp-0123456789abcdef"
@@ -221,6 +226,11 @@ check "prune says what is too much" ends 0 ckpt prune "$run" --save_total_limit 
 check "... which is the oldest and what was not finished" is "$(grep -oE 'would delete [^ ]*' "$work/said" | sed 's/.*\///' | paste -sd' ')" "checkpoint-2 .checkpoint-9.tmp-0123456789abcdef"
 check "... but not milestones" is "$(ckpt prune "$run" --save_total_limit 1 --keep_every 2 | grep -c 'checkpoint-2')" 0
 check "... and deletes nothing" is "$(left "$run")" ".checkpoint-9.tmp-0123456789abcdef checkpoint-2 checkpoint-4 checkpoint-8"
+flip "$last/$shard" $((at + 40))
+refuses "prune keeps older ones while the newest is damaged" 1 "nothing is deleted: $last, the newest that would stay, is damaged: $shard: does not fit its hash" \
+    "$STAGECOACH" ckpt prune "$run" --save_total_limit 1 --yes
+check "... all of them" is "$(left "$run")" ".checkpoint-9.tmp-0123456789abcdef checkpoint-2 checkpoint-4 checkpoint-8"
+flip "$last/$shard" $((at + 40))
 check "prune --yes deletes them" ends 0 ckpt prune "$run" --save_total_limit 1 --yes
 check "... and keeps the best and the last" is "$(left "$run")" "checkpoint-4 checkpoint-8"
 check "... and no lock" test ! -e "$run/run.lock"
