@@ -164,6 +164,15 @@ PYTHON
 else
     skip "h5py reads bf16 and fp16, and the example in Python" "python3 has no h5py"
 fi
+if "$python" -c 'import numpy' 2>/dev/null; then
+    check "ranks that share files" train shared 3 --zero.stage 3 --checkpoint.writers_per_node 1
+    sed -n '/# Tensors of a checkpoint without HDF5/,/^    print/s/^    //p' "$top/docs/file-formats.md" | sed 's/(256, 32)/(256, 24)/; s/(64, 32)/(32, 24)/; s/\[0, :4\]/.tobytes().hex()/' >"$work/reader.py"
+    check "the reader without HDF5 reads one file per rank" bash -c "'$python' '$work/reader.py' '$last' >'$work/apart' && test -s '$work/apart'"
+    check "... and shared files" bash -c "'$python' '$work/reader.py' '$work/shared/checkpoint-8' | cmp - '$work/apart'"
+    check "... of which there is one" is "$(ls "$work/shared/checkpoint-8/shards" | wc -l)" 1
+else
+    skip "the reader without HDF5" "python3 has no numpy"
+fi
 refuses "convert of states to bf16" 2 "float32 tensors; for bfloat16 add --weights_only" "$STAGECOACH" ckpt convert "$last" "$work/no" --dtype bf16
 refuses "convert to what is there" 2 "$work/five is already there" "$STAGECOACH" ckpt convert "$last" "$work/five"
 refuses "convert to an unknown type" 2 "--dtype fp8: write fp32, bf16 or fp16" "$STAGECOACH" ckpt convert "$last" "$work/no" --dtype fp8
