@@ -67,13 +67,9 @@ static json_t *to_json(const sgc_ckpt_entry *e, const char *best)
 
 static sgc_status refuse_empty(const char *directory)
 {
-    sgc_status st = SGC_OK;
-    char manifest[SGC_PATH_MAX];
-    SGC_TRY(sgc_path_join(manifest, directory, "manifest"));
-    if (sgc_path_exists(manifest)) return sgc_err(SGC_EDATA, "%s is itself a checkpoint; give the directory that holds it", directory);
-    st = sgc_err(SGC_EDATA, "no checkpoints in %s; give the output_dir of a run", directory);
-done:
-    return st;
+    char problem[256];
+    if (sgc_ckpt_is_one(directory, problem)) return sgc_err(SGC_EDATA, "%s is itself a checkpoint; give the directory that holds it", directory);
+    return sgc_err(SGC_EDATA, "no checkpoints in %s; give the output_dir of a run", directory);
 }
 
 sgc_status sgc_cli_ckpt_ls(const sgc_ckpt_arguments *a, sgc_group *group, bool *differs)

@@ -203,6 +203,7 @@ mkdir -p "$work/website" "$work/dated/checkpoint-7" && echo '{"name": "site"}' |
 refuses "rm of a directory with another program's manifest" 1 "$work/website is no checkpoint" "$STAGECOACH" ckpt rm "$work/website" --yes --force
 refuses "... also under the name of a checkpoint" 1 "checkpoint-7 is no checkpoint" "$STAGECOACH" ckpt rm "$work/dated/checkpoint-7" --yes --force
 check "... leaves it" is "$(cat "$work/website/manifest" "$work/dated/checkpoint-7/manifest" | wc -l)" 2
+refuses "ls of such a directory" 1 "no checkpoints in $work/website" "$STAGECOACH" ckpt ls "$work/website"
 cp -r "$last" "$work/cracked" && flip "$work/cracked/manifest" 200
 check "rm of a damaged checkpoint" ends 0 ckpt rm "$work/cracked" --yes && check "... says that it is one" says 'cracked is a damaged checkpoint: .*manifest is damaged'
 check "... and deletes it" test ! -e "$work/cracked"
