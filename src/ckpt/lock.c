@@ -2,6 +2,7 @@
  * run.lock: one job at a time in an output directory. It names its holder, so that a lock left by a job that was killed is told
  * from one that is held: by process id and start time on the same host, by the restart count of a job that Slurm requeued.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,7 +20,9 @@ typedef struct holder {
     int64_t pid, start;   /* start: ticks since boot, 0 if not known */
 } holder;
 
-static struct { char path[SGC_PATH_MAX]; pid_t pid; } held; /* pid 0: no lock is held */
+enum { N_HELD_MAX = 2 }; /* of an output_dir, and of a directory on this node */
+static struct { char path[SGC_PATH_MAX]; pid_t pid; } held[N_HELD_MAX];
+static int n_held;
 
 /* Field 22 of /proc/PID/stat; the second may hold blanks and parentheses. -1: dead, but not yet waited for. */
 static int64_t start_time(int64_t pid)
@@ -103,16 +106,20 @@ done:
     return st;
 }
 
-void sgc_lock_release(void)
+static void release(const char *path)
 {
     holder h;
     char *text = NULL;
     size_t n_bytes;
-    if (!held.pid || held.pid != getpid()) return; /* a forked child ends too */
-    held.pid = 0;
-    if (!sgc_path_exists(held.path)) return;
-    if (sgc_read_file(held.path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(held.path);
+    if (!sgc_path_exists(path)) return;
+    if (sgc_read_file(path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(path);
     free(text);
+}
+
+void sgc_lock_release(void)
+{
+    if (n_held && held[0].pid != getpid()) return; /* a forked child ends too */
+    while (n_held > 0) release(held[--n_held].path);
 }
 
 sgc_status sgc_lock_take(const char *output_dir)
@@ -155,8 +162,9 @@ sgc_status sgc_lock_take(const char *output_dir)
         st = sgc_err(SGC_ECONFIG, "other jobs are starting in %s: %s changes hands", output_dir, path);
         goto done;
     }
-    strcpy(held.path, path);
-    held.pid = getpid();
+    assert(n_held < N_HELD_MAX);
+    strcpy(held[n_held].path, path);
+    held[n_held++].pid = getpid();
     if (!is_registered) atexit(sgc_lock_release);
     is_registered = true;
 done:

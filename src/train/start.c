@@ -10,17 +10,26 @@
 
 static bool is_word(const char *text, const char *word) { return text && strcmp(text, word) == 0; }
 
-/* Is PATH an entry of DIR? Both may be written in several ways. */
-static bool is_inside(const char *path, const char *dir)
+static bool is_same_path(const char *one, const char *other)
 {
-    sgc_str up = {0};
-    sgc_str_printf(&up, "%s/..", path);
-    char *a = realpath(up.text, NULL), *b = realpath(dir, NULL);
+    char *a = realpath(one, NULL), *b = realpath(other, NULL);
     bool same = a && b && strcmp(a, b) == 0;
     free(a);
     free(b);
-    sgc_str_free(&up);
     return same;
+}
+
+/* Is PATH an entry of DIR, or a link to one? Both may be written in several ways; an entry may itself be a link to elsewhere. */
+static bool is_inside(const char *path, const char *dir)
+{
+    sgc_str up = {0}, holder = {0};
+    const char *slash = strrchr(path, '/');
+    sgc_str_printf(&up, "%s/..", path);
+    if (slash) sgc_str_printf(&holder, "%.*s/", (int)(slash - path), path);
+    bool is = is_same_path(up.text, dir) || is_same_path(slash ? holder.text : ".", dir);
+    sgc_str_free(&up);
+    sgc_str_free(&holder);
+    return is;
 }
 
 /* What output_dir holds besides the runs that were set aside before. */
@@ -59,6 +68,7 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
             s->path[n - 1] = '\0';
     }
     s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
+    if (s->sets_aside_all) sgc_ckpt_new_id(s->run_id); /* also of a fork: the two may share a local_dir */
     if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
@@ -118,10 +128,11 @@ sgc_status sgc_start_open(sgc_run *r)
         st = keep_global_batch(r, sgc_ckpt_get_info(r->ckpt));
         SGC_AGREE(r->world->all);
         memcpy(r->run_id, sgc_ckpt_get_info(r->ckpt)->run_id, sizeof(r->run_id));
-    } else {
-        if (r->world->rank == 0) sgc_ckpt_new_id(r->run_id);
-        SGC_TRY(sgc_bcast_bytes(r->world->all, r->run_id, sizeof(r->run_id), 0));
+        if (r->start.run_id[0] && r->world->rank == 0)
+            sgc_log_info("%s is of run %s, in another directory: what goes on from it here is run %s", r->start.path, r->run_id, r->start.run_id);
     }
+    if (r->start.run_id[0]) memcpy(r->run_id, r->start.run_id, sizeof(r->run_id));
+    if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_local_dir(r->local_dir, r->config->checkpoint.local_dir, r->run_id)); /* alike on every rank */
 done:
     return st;
 }
@@ -225,13 +236,24 @@ done:
     return st;
 }
 
+/* What this run has on a node; jobs of two copies of one output_dir would meet here. */
+static sgc_status settle_local_dir(sgc_run *r, int64_t after)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->run_id);
+    SGC_TRY(sgc_lock_take(r->local_dir));
+    r->has_lock = true;
+    SGC_TRY(sgc_ckpt_set_aside(r->local_dir, after, r->run_id));
+done:
+    return st;
+}
+
 sgc_status sgc_start_settle(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     int64_t after = r->start.sets_aside_all ? -1 : r->state.step;
-    const char *local_dir = r->config->checkpoint.local_dir;
     if (r->world->rank == 0) st = settle_local(r);
     else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
-    if (st == SGC_OK && r->world->node_rank == 0 && local_dir) st = sgc_ckpt_set_aside(local_dir, after, r->run_id);
+    if (st == SGC_OK && r->world->node_rank == 0 && r->local_dir[0]) st = settle_local_dir(r, after);
     return sgc_agree(r->world->all, st);
 }

@@ -64,7 +64,7 @@ goes_on() { train run 6 "${local_options[@]}" --checkpoint.redundancy "$1" --res
 marr() { local at b; at=$(($(stat -c %s "$1") / 2)); b=$(od -An -tu1 -j$at -N1 "$1"); printf "\\x$(printf %x $((b ^ 16)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none; }
 for how in partner xor; do
     restored $how
-    marr "$work/disk-1/ckpt/checkpoint-12/shards/shard-00002-of-00006.h5"
+    marr "$work"/disk-1/ckpt/*/checkpoint-12/shards/shard-00002-of-00006.h5
     check "$how: a damaged shard counts as lost" goes_on $how
     check "... by name" has run 'checkpoint-12/shards/shard-00002-of-00006.h5 is damaged: it counts as lost'
     check "... and is made good" has run "checkpoint-12 is recovered from node-local checkpoints; $([ $how = xor ] && echo 1 || echo 0) of 6"
@@ -72,13 +72,13 @@ for how in partner xor; do
 done
 restored xor
 rm -rf "$work/disk-0" && mkdir "$work/disk-0"
-marr "$work/disk-2/ckpt/checkpoint-12/shards/parity-00004"
+marr "$work"/disk-2/ckpt/*/checkpoint-12/shards/parity-00004
 check "xor: a damaged parity is noticed before it is used" goes_on xor
 check "... by name" has run 'checkpoint-12/shards/parity-00004 is damaged: it counts as lost'
 check "... and the older one of the nodes is taken" has run 'resuming .*checkpoint-10 at update 10'
 check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
 restored xor
-marr "$work/disk-1/ckpt/checkpoint-12/nodes"; marr "$work/disk-0/ckpt/checkpoint-12/checkpoint.h5"
+marr "$work"/disk-1/ckpt/*/checkpoint-12/nodes; marr "$work"/disk-0/ckpt/*/checkpoint-12/checkpoint.h5
 check "xor: two nodes whose metadata are damaged" goes_on xor
 check "... count as lost" has run 'resuming .*checkpoint-10 at update 10'
 restored xor
@@ -98,7 +98,7 @@ check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run
 # what tools say of a node's part
 restored xor
 ckpt() { timeout -k 5 60 "$STAGECOACH" ckpt "$@"; }
-part=$work/disk-1/ckpt
+part=$(echo "$work"/disk-1/ckpt/*)
 check "ls says what a node's part is" is "$(ckpt ls "$part" | awk 'NR > 1 { $2 = $3 = $4 = $8 = ""; print }' | tr -s ' ' | paste -sd,)" \
     "10 6 0 float32 - part: node 1's of 3, redundancy xor,12 6 0 float32 - part: node 1's of 3, redundancy xor"
 check "... in JSON too" is "$(ckpt ls "$part" --json | grep -cE '"state": "part"|"part": "node 1.s of 3')" 4
@@ -118,7 +118,7 @@ for how in partner xor; do
         LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=$((k % 2 * 2)) FAULT_CALL=fsync FAULT_AT=$k FAULT_KIND=EIO check "$how: a disk of a node fails at sync $k" \
             train "fails-$how-$k" 4 --checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --max_steps 6
         check "... which is said once" is "$(grep -c 'ERROR .*checkpoint-2 could not be saved: rank .*Input/output error' "$work/fails-$how-$k.log")" 1
-        check "... leaves nothing on any node, and the next is whole" is "$(kept "$work/disk-0/ckpt")/$(kept "$work/disk-1/ckpt")" "checkpoint-4/checkpoint-4"
+        check "... leaves nothing on any node, and the next is whole" is "$(kept "$work"/disk-0/ckpt/*)/$(kept "$work"/disk-1/ckpt/*)" "checkpoint-4/checkpoint-4"
     done
 done
 
@@ -126,7 +126,7 @@ done
 restored xor
 check "a new run with the local_dir of another" train other 6 "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint auto --max_steps 6
 check "... begins afresh" has other 'Updates +6, of which 0 are done'
-check "... says so" has other "$work/local/ckpt/checkpoint-10 is of another run"
+check "... says so" has other "$work/local/ckpt/[0-9a-f]{16} is of another run, and stays"
 check "... and leaves that one's alone" goes_on xor
 check "... which goes on from them" has run 'resuming .*checkpoint-12 at update 12'
 disks 3
@@ -142,7 +142,7 @@ check "without redundancy all nodes are needed" interrupted bare
 rm -rf "$work/run" "$work/kept-bare" && mkdir "$work/kept-bare" && cp -r "$work"/disk-? "$work/kept-bare" && cp -r "$work/bare" "$work/run"
 check "... and enough" train bare 6 "${local_options[@]}" --resume_from_checkpoint latest
 check "... from the newest" has bare 'resuming .*checkpoint-12 at update 12'
-check "... two stay on each node" is "$(for i in 0 1 2; do kept "$work/disk-$i/ckpt" | wc -w; done | paste -sd' ')" "2 2 2"
+check "... two stay on each node" is "$(for i in 0 1 2; do kept "$work/disk-$i"/ckpt/* | wc -w; done | paste -sd' ')" "2 2 2"
 rm -rf "$work"/disk-? && cp -r "$work/kept-bare"/disk-? "$work" && rm -rf "$work/disk-0" && mkdir "$work/disk-0"
 check "... if not, the shared one is used" goes_on none
 check "... which is older" has run 'resuming .*checkpoint-8 at update 8'
@@ -154,7 +154,7 @@ for how in xor partner; do
     disks 2
     shared=(--checkpoint.writers_per_node 2 --checkpoint.redundancy $how)
     PER_NODE=3 check "$how: nodes whose ranks share files" interrupted "files-$how" "${shared[@]}"
-    check "... are as many" is "$(ls "$work/disk-1/ckpt/checkpoint-12/shards" | grep -c "^shard.*-of-00004.h5")" $([ $how = xor ] && echo 2 || echo 4)
+    check "... are as many" is "$(ls "$work"/disk-1/ckpt/*/checkpoint-12/shards | grep -c "^shard.*-of-00004.h5")" $([ $how = xor ] && echo 2 || echo 4)
     rm -rf "$work/disk-1" && mkdir "$work/disk-1"
     PER_NODE=3 check "... make up for a lost one" train "files-$how" 6 "${local_options[@]}" "${shared[@]}" --resume_from_checkpoint latest
     check "... from the newest" has "files-$how" 'resuming .*checkpoint-12 at update 12'
