@@ -160,6 +160,11 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t 
  * @param path         [out] "" if there is none.
  */
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX]);
+/**
+ * The same where each node has an output_dir of its own: the newest that any node holds, of the run of rank 0 if it has one; nodes that
+ * lack it are given a copy. Collective. SGC_ECKPT: the nodes hold those of several runs.
+ */
+sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, bool strict, char path[SGC_PATH_MAX]);
 /* Which stay: the newest and the one named best always, those at multiples of keep_every beside the limit. */
 typedef struct sgc_retention {
     int64_t limit;            /* -1: all                                                          */

@@ -48,7 +48,8 @@ static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_presen
     return st;
 }
 
-static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool strict)
+/* found: the latest, NULL: it is to be looked for; n_elsewhere: checkpoints in the output_dir of another node. */
+static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool strict, const char *found, int64_t n_elsewhere)
 {
     sgc_status st = SGC_OK;
     const char *how = t->resume_from_checkpoint;
@@ -56,7 +57,8 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
     int n_present;
     SGC_TRY(look_local(s, t->output_dir, &n_present));
     if (latest || automatic) {
-        SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
+        if (found) strcpy(s->path, found);
+        else SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
         s->is_latest = true;
         if (latest && !s->path[0])
             return sgc_err(SGC_ECKPT, "resume_from_checkpoint is %s, but there is no complete checkpoint in %s: name a checkpoint, or write auto to "
@@ -75,6 +77,10 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
                      "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",
                      !is_usable ? ", none of them usable (stagecoach ckpt ls says why)" : s->path[0] ? " of another run" : "",
                      is_usable ? "continue with --resume_from_checkpoint latest, or " : "");
+    } else if (n_elsewhere > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
+        st = sgc_err(SGC_ECONFIG, "output_dir %s of another node already holds %lld checkpoint%s: continue with --resume_from_checkpoint latest, start a new "
+                     "run with --overwrite_output_dir (they are then renamed, not deleted), or choose another output_dir", t->output_dir,
+                     (long long)n_elsewhere, n_elsewhere > 1 ? "s" : "");
     }
 done:
     return st;
@@ -108,8 +114,19 @@ sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     const char *how = r->t->resume_from_checkpoint;
-    if (is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto")) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
-    if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
+    bool looks = is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"), apart = r->t->save_on_each_node && r->world->n_nodes > 1;
+    char found[SGC_PATH_MAX];
+    double n_elsewhere = 0;
+    if (looks) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
+    if (looks && apart) SGC_TRY(sgc_ckpt_latest_of_nodes(r->world, r->t->output_dir, r->config->checkpoint.resume_strict, found));
+    if (apart) {
+        int n_present = 0;
+        if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present);
+        SGC_AGREE(r->world->all);
+        n_elsewhere = n_present;
+        SGC_TRY(sgc_max_double(r->world->all, &n_elsewhere, 1));
+    }
+    if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict, looks && apart ? found : NULL, (int64_t)n_elsewhere);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
 done:

@@ -136,6 +136,18 @@ check "... goes on from what its nodes have" train early 6 "${local_options[@]}"
 check "... as its directory says whose they are" has early 'resuming .*checkpoint-4 at update 4'
 check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/early/checkpoint-20"
 
+disks 3
+check "two forks of a checkpoint that share a local_dir" train fork-a 6 "${local_options[@]}" --resume_from_checkpoint "$work/straight/checkpoint-10" --max_steps 16 --checkpoint.flush_every 100
+rm -rf "$work/fork-a/checkpoint-16"
+check "... with other settings" train fork-b 6 "${local_options[@]}" --resume_from_checkpoint "$work/straight/checkpoint-10" --max_steps 18 --checkpoint.flush_every 100 --learning_rate 1e-3
+check "... are runs of their own" has fork-b 'checkpoint-10 is of run [0-9a-f]{16}, in another directory: what goes on from it here is run [0-9a-f]{16}'
+check "... of which each has its own on nodes" is "$(for d in "$work"/disk-1/ckpt/*; do kept "$d"; done | sort | paste -sd,)" "checkpoint-12 checkpoint-14,checkpoint-14 checkpoint-16"
+check "... and goes on from them" train fork-a 6 "${local_options[@]}" --resume_from_checkpoint latest --max_steps 16
+check "... and not from newer ones of the other" has fork-a 'resuming .*checkpoint-14 at update 14'
+# What another run has under a name that this one writes too
+check "a new run there" train fork-c 6 "${local_options[@]}" --max_steps 16 --checkpoint.flush_every 100
+check "... moves nothing away" is "$(ls -d "$work"/disk-?/ckpt/*/*.old-* 2>/dev/null)" ""
+
 # without redundancy
 disks 3
 check "without redundancy all nodes are needed" interrupted bare
@@ -166,6 +178,14 @@ for option in "--checkpoint.local_dir $work/common" "--save_on_each_node"; do
         mpirun -n 4 "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/common" $option
 done
 check "... and nothing is left there" is "$(ls -A "$work/common")" ""
+refuses "a local_dir that is output_dir" 2 "checkpoint.local_dir $work/whole-xor/../whole-xor and output_dir $work/whole-xor are the same directory" \
+    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/whole-xor" --checkpoint.local_dir "$work/whole-xor/../whole-xor" --resume_from_checkpoint latest
+check "... and nothing is done to it" is "$(kept "$work/whole-xor")" "checkpoint-8"
+mkdir -p "$work/disk-2"
+for n in 2 5; do
+    refuses "redundancy among uneven nodes, or of one: $n ranks" 2 "checkpoint.redundancy .*one node|checkpoint.redundancy needs as many ranks on every node" \
+        mpirun -n $n unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/uneven" "${local_options[@]}" --checkpoint.redundancy xor
+done
 refuses "redundancy needs a directory" 2 "redundancy.*conflicts with.*local_dir" "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.redundancy xor
 
 # an output_dir on each node
@@ -176,4 +196,18 @@ check "... whole" "$STAGECOACH" ckpt verify "$work/disk-0/out/checkpoint-20" "$w
 check "... the same" diff -r "$work/disk-0/out/checkpoint-20" "$work/disk-1/out/checkpoint-20"
 check "... and the run goes on from them" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 22
 check "... on every node" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22/checkpoint-18 checkpoint-20 checkpoint-22"
+
+# a new disk in the place of the first node's, and one that lacks the newest
+rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+check "the first node lost its disk" train local/out 4 --save_on_each_node --resume_from_checkpoint auto --max_steps 24
+check "... the run goes on from what the other has" has local/out 'resuming .*checkpoint-22 at update 22'
+check "... which is copied" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-22 checkpoint-24/checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24"
+check "... to the same bytes" diff -r "$work/disk-0/out/checkpoint-22" "$work/disk-1/out/checkpoint-22"
+rm -rf "$work/disk-1/out/checkpoint-24"
+check "the second node lacks the newest" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 26
+check "... and is given it" has local/out 'resuming .*checkpoint-24 at update 24'
+check "... and keeps what it has" is "$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24 checkpoint-26"
+rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+refuses "a new run where another node holds one" 2 "output_dir $work/local/out of another node already holds 5 checkpoints" \
+    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node
 finish
