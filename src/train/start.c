@@ -70,7 +70,10 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
             s->path[n - 1] = '\0';
     }
     s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
-    if (s->sets_aside_all) sgc_ckpt_new_id(s->run_id); /* also of a fork: the two may share a local_dir */
+    /* Whatever is resumed, the run is that of output_dir: two that go on from one checkpoint may share a local_dir. */
+    int64_t step;
+    if (s->sets_aside_all) sgc_ckpt_new_id(s->run_id);
+    else SGC_TRY(sgc_ckpt_newest(t->output_dir, INT64_MAX, &step, s->run_id));
     if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
@@ -145,8 +148,8 @@ sgc_status sgc_start_open(sgc_run *r)
         st = keep_global_batch(r, sgc_ckpt_get_info(r->ckpt));
         SGC_AGREE(r->world->all);
         memcpy(r->run_id, sgc_ckpt_get_info(r->ckpt)->run_id, sizeof(r->run_id));
-        if (r->start.run_id[0] && r->world->rank == 0)
-            sgc_log_info("%s is of run %s, in another directory: what goes on from it here is run %s", r->start.path, r->run_id, r->start.run_id);
+        if (r->start.run_id[0] && strcmp(r->start.run_id, r->run_id) != 0 && r->world->rank == 0)
+            sgc_log_info("%s is of run %s: what goes on from it in %s is run %s", r->start.path, r->run_id, r->t->output_dir, r->start.run_id);
     }
     if (r->start.run_id[0]) memcpy(r->run_id, r->start.run_id, sizeof(r->run_id));
     if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_local_dir(r->local_dir, r->config->checkpoint.local_dir, r->run_id)); /* alike on every rank */
@@ -260,6 +263,7 @@ static sgc_status settle_local_dir(sgc_run *r, int64_t after)
     sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->run_id);
     SGC_TRY(sgc_lock_take(r->local_dir));
     r->has_lock = true;
+    SGC_TRY(sgc_fsync_path(r->config->checkpoint.local_dir)); /* a save syncs what lies below */
     SGC_TRY(sgc_ckpt_set_aside(r->local_dir, after, r->run_id));
 done:
     return st;

@@ -129,6 +129,10 @@ check "... begins afresh" has other 'Updates +6, of which 0 are done'
 check "... says so" has other "$work/local/ckpt/[0-9a-f]{16} is of another run, and stays"
 check "... and leaves that one's alone" goes_on xor
 check "... which goes on from them" has run 'resuming .*checkpoint-12 at update 12'
+restored xor
+printf 'job 11\nrestart 0\nhost elsewhere\npid 1\nstart 1\n' >"$(echo "$work"/disk-1/ckpt/*)/run.lock"
+refuses "a second job with the same node-local checkpoints" 2 "another job runs in $work/local/ckpt/[0-9a-f]{16}: job id 11, host elsewhere" \
+    mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/run" "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint latest
 disks 3
 check "a run that is killed before it shared anything" train early 6 "${local_options[@]}" --max_steps 6 --checkpoint.flush_every 100
 rm -rf "$work/early/checkpoint-6"
@@ -140,7 +144,7 @@ disks 3
 check "two forks of a checkpoint that share a local_dir" train fork-a 6 "${local_options[@]}" --resume_from_checkpoint "$work/straight/checkpoint-10" --max_steps 16 --checkpoint.flush_every 100
 rm -rf "$work/fork-a/checkpoint-16"
 check "... with other settings" train fork-b 6 "${local_options[@]}" --resume_from_checkpoint "$work/straight/checkpoint-10" --max_steps 18 --checkpoint.flush_every 100 --learning_rate 1e-3
-check "... are runs of their own" has fork-b 'checkpoint-10 is of run [0-9a-f]{16}, in another directory: what goes on from it here is run [0-9a-f]{16}'
+check "... are runs of their own" has fork-b 'checkpoint-10 is of run [0-9a-f]{16}: what goes on from it in .*/fork-b is run [0-9a-f]{16}'
 check "... of which each has its own on nodes" is "$(for d in "$work"/disk-1/ckpt/*; do kept "$d"; done | sort | paste -sd,)" "checkpoint-12 checkpoint-14,checkpoint-14 checkpoint-16"
 check "... and goes on from them" train fork-a 6 "${local_options[@]}" --resume_from_checkpoint latest --max_steps 16
 check "... and not from newer ones of the other" has fork-a 'resuming .*checkpoint-14 at update 14'

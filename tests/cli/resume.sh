@@ -74,7 +74,7 @@ copy linked
 mkdir "$work/archive" && mv "$work/linked/checkpoint-6" "$work/archive" && ln -s "$work/archive/checkpoint-6" "$work/linked"
 for how in latest "$work/linked/checkpoint-6/"; do
     check "a link to a checkpoint that was moved is resumed: ${how##*linked/}" train linked 2 --zero.stage 2 --resume_from_checkpoint "$how"
-    check "... as the run's own" bash -c "grep -q 'resuming .*checkpoint-6 at update 6' '$work/linked.log' && ! grep -q 'in another directory' '$work/linked.log'"
+    check "... as the run's own" bash -c "grep -q 'resuming .*checkpoint-6 at update 6' '$work/linked.log' && ! grep -q 'what goes on from it' '$work/linked.log'"
     rm -rf "$work/linked/checkpoint-8"
 done
 
@@ -88,6 +88,15 @@ for how in latest auto; do
         mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/foreign" --resume_from_checkpoint $how
 done
 check "... and all stay" is "$(cd "$work/foreign" && ls -d checkpoint-* | paste -sd' ')" "checkpoint-2 checkpoint-4 checkpoint-6 checkpoint-7"
+
+copy path
+cp -r "$work/other/checkpoint-7" "$work/path"
+run_of() { sed -nE 's/.*"run_id": "([0-9a-f]+)".*/\1/p' "$work/$1/run.json"; }
+check "another run's is resumed by its path" train path 2 --resume_from_checkpoint "$work/path/checkpoint-7"
+check "... from there" grep -q 'resuming .*checkpoint-7 at update 7' "$work/path.log"
+check "... as the run of the directory" is "$(run_of path)" "$(run_of run)"
+check "... and from another directory" train away 2 --resume_from_checkpoint "$work/run/checkpoint-6"
+check "... as a new run" bash -c "[ '$(run_of away)' ] && [ '$(run_of away)' != '$(run_of run)' ]"
 
 # eval
 copy eval
