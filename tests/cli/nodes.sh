@@ -214,4 +214,12 @@ check "... and keeps what it has" is "$(kept "$work/disk-1/out")" "checkpoint-18
 rm -rf "$work/disk-0" && mkdir "$work/disk-0"
 refuses "a new run where another node holds one" 2 "output_dir $work/local/out of another node already holds 5 checkpoints" \
     mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node
+if [ -e "$fault" ]; then
+    LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=0 FAULT_CALL=fsync FAULT_AT=3 FAULT_KIND=EIO refuses "a new disk that fails while it is given its copy" 1 "error: .*cannot sync .*Input/output error" \
+        mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
+    check "... has nothing then, and the other node all" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "/checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24 checkpoint-26"
+fi
+mkdir -p "$work/disk-2/out" && cp -r "$work/straight/checkpoint-20" "$work/disk-2/out"
+refuses "disks of two runs beside a new one" 1 "the nodes hold checkpoints of several runs, [0-9a-f]{16} .node 1. and [0-9a-f]{16} .node 2." \
+    mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
 finish
