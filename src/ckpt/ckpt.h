@@ -147,7 +147,7 @@ typedef struct sgc_ckpt_entry {
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
-/* The run that output_dir belongs to (by run.json, else by its newest checkpoint; "": to none) and the step of its newest checkpoint before
+/* The run that output_dir belongs to (by run.json, else by its newest checkpoint that tells it; "": to none) and the step of its newest checkpoint before
  * before_step (-1: none). Local. */
 sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
 
@@ -158,6 +158,7 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t 
  * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
  * @param with_states  to be resumed: one of weights only is named in the log and passed over.
  * @param path         [out] "" if there is none.
+ * @return SGC_ECKPT   also if none of its own can be used, but others' are there: all are named. Not with a before_step.
  */
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX]);
 /**
