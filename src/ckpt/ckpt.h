@@ -139,13 +139,15 @@ typedef struct sgc_ckpt_entry {
     int64_t step, bytes;      /* step -1: PARTIAL, of another name, which convert or rm left       */
     sgc_ckpt_status status;   /* COMPLETE: manifest and metadata fit, all files are there          */
     bool weights_only;
-    sgc_ckpt_info info;       /* of a complete one, and of a node's part                          */
+    bool is_local;            /* a save to local_dir: there is a text `nodes`                     */
+    bool is_newer;            /* DAMAGED to this program, as its format is a later one            */
+    sgc_ckpt_info info;       /* of a complete one, and of a node's part; of a damaged one run_id, if it can be read */
     char problem[256];        /* of a damaged one; of a node's part which it is                   */
 } sgc_ckpt_entry;
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
 
-/* The run that output_dir belongs to (by run.json, else by its newest checkpoint; "": to none) and the step of its newest checkpoint before
+/* The run that output_dir belongs to (by run.json, else by its newest checkpoint that tells it; "": to none) and the step of its newest checkpoint before
  * before_step (-1: none). Local. */
 sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t *step, char run_id[SGC_ID_CHARS + 1]);
 
@@ -156,8 +158,14 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t 
  * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
  * @param with_states  to be resumed: one of weights only is named in the log and passed over.
  * @param path         [out] "" if there is none.
+ * @return SGC_ECKPT   also if none of its own can be used, but others' are there: all are named. Not with a before_step.
  */
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX]);
+/**
+ * The same where each node has an output_dir of its own: the newest that any node holds, of the run of rank 0 if it has one; nodes that
+ * lack it are given a copy. Collective. SGC_ECKPT: the nodes hold those of several runs.
+ */
+sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, bool strict, char path[SGC_PATH_MAX]);
 /* Which stay: the newest and the one named best always, those at multiples of keep_every beside the limit. */
 typedef struct sgc_retention {
     int64_t limit;            /* -1: all                                                          */
@@ -176,10 +184,14 @@ sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
 sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
 /* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
 sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
-/* Delete all but the newest n_kept checkpoints of the run in a node's local_dir, and those of it that were set aside. Local. */
+/* Where a run saves below a node's local_dir: runs may share that, and forks of one checkpoint do. */
+sgc_status sgc_ckpt_local_dir(char path[SGC_PATH_MAX], const char *local_dir, const char *run_id);
+void sgc_ckpt_name_others(const char *local_dir, const char *run_id); /* in the log: what other runs have there. Local */
+/* Delete all but the newest n_kept of what the run saved into a node's local_dir, and of that what was set aside. What has no text `nodes`,
+ * or does not tell its run, stays. Local. */
 sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n_kept);
 /**
- * Publish in output_dir the newest checkpoint of a run that nodes hold in their local_dir and that can be made whole, if it is newer than
+ * Publish in output_dir the newest checkpoint of a run that nodes hold in local_dir (of sgc_ckpt_local_dir) and that can be made whole, if it is newer than
  * newest_step and older than before_step. Collective.
  */
 sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const char *output_dir, const char *run_id, int64_t newest_step, int64_t before_step);
@@ -191,7 +203,7 @@ sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const cha
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */
 
-/* OUTPUT_DIR/run.lock: one job at a time. Local: rank 0. SGC_ECONFIG names job id, host and pid of the holder; a stale lock is logged
+/* OUTPUT_DIR/run.lock: one job at a time; also in directories of nodes, two at most. Release: of all. Local: who keeps the directory. SGC_ECONFIG names job id, host and pid of the holder; a stale lock is logged
  * and taken over. */
 sgc_status sgc_lock_take(const char *output_dir);
 /* The same for who makes room: on a full disk it is held without naming its holder. */

@@ -97,11 +97,28 @@ static bool is_part(sgc_ckpt_entry *e, const char *path)
     return is;
 }
 
+/* What the program knows of a checkpoint that it cannot read: whose it is, and whether it is only of a later version. */
+static void tell_damaged(sgc_ckpt_entry *e, const char *path)
+{
+    sgc_ckpt *c = NULL;
+    char file[SGC_PATH_MAX], *text = NULL;
+    size_t n_bytes;
+    if (sgc_ckpt_open_part(&c, path) == SGC_OK) memcpy(e->info.run_id, sgc_ckpt_get_info(c)->run_id, sizeof(e->info.run_id));
+    else if (sgc_path_join(file, path, SGC_MANIFEST_NAME) == SGC_OK && sgc_read_file(file, &text, &n_bytes) == SGC_OK)
+        e->is_newer = sgc_manifest_version(text, n_bytes) > SGC_CKPT_VERSION;
+    sgc_err_clear();
+    sgc_ckpt_close(c);
+    free(text);
+}
+
 static void inspect(sgc_ckpt_entry *e, const char *path)
 {
     sgc_ckpt *c = NULL;
+    char nodes[SGC_PATH_MAX];
     e->bytes = sgc_tree_bytes(path);
     if (e->status == SGC_CKPT_PARTIAL) return;
+    e->is_local = sgc_path_join(nodes, path, SGC_NODES_NAME) == SGC_OK && sgc_path_exists(nodes);
+    sgc_err_clear();
     bool part = is_part(e, path);
     if ((part ? sgc_ckpt_open_part(&c, path) : sgc_ckpt_open_local(&c, path)) == SGC_OK) {
         e->info = *sgc_ckpt_get_info(c);
@@ -115,6 +132,7 @@ static void inspect(sgc_ckpt_entry *e, const char *path)
         if (e->status == SGC_CKPT_COMPLETE) e->status = SGC_CKPT_DAMAGED;
         snprintf(e->problem, sizeof(e->problem), "%s", sgc_err_message());
         sgc_err_clear();
+        tell_damaged(e, path);
     }
     sgc_ckpt_close(c);
 }
@@ -179,12 +197,36 @@ static void own_run(const char *output_dir, char id[SGC_ID_CHARS + 1])
     json_decref(run);
 }
 
-/* Checkpoints of another run that were copied here are not this run's latest, unless there are no others. */
-static bool is_foreign(const sgc_ckpt_entry *entries, int n, const sgc_ckpt_entry *e, const char *own)
+/* Without a run.json the newest before before_step that tells its run is asked, be it damaged; not those of weights, which somebody made. */
+static void own_run_of(const char *output_dir, const sgc_ckpt_entry *entries, int n, int64_t before_step, char id[SGC_ID_CHARS + 1])
 {
-    bool has_own = false;
-    for (int i = 0; i < n && own[0]; i++) has_own |= entries[i].status == SGC_CKPT_COMPLETE && strcmp(entries[i].info.run_id, own) == 0;
-    return has_own && strcmp(e->info.run_id, own) != 0;
+    own_run(output_dir, id);
+    for (int i = n - 1; i >= 0 && !id[0]; i--) {
+        const sgc_ckpt_entry *e = &entries[i];
+        if (e->status != SGC_CKPT_COMPLETE && e->status != SGC_CKPT_DAMAGED) continue;
+        if (!e->weights_only && e->step < before_step) memcpy(id, e->info.run_id, SGC_ID_CHARS + 1);
+    }
+}
+
+/* Checkpoints of another run that were copied here are never this run's latest, whatever became of its own. */
+static bool is_foreign(const sgc_ckpt_entry *e, const char *own)
+{
+    return (e->status == SGC_CKPT_COMPLETE || e->status == SGC_CKPT_DAMAGED) && own[0] && e->info.run_id[0] && strcmp(e->info.run_id, own) != 0;
+}
+
+static sgc_status only_foreign(const char *output_dir, const sgc_ckpt_entry *entries, int n, const char *own)
+{
+    sgc_str names = {0};
+    for (int i = n - 1; i >= 0; i--) {
+        const sgc_ckpt_entry *e = &entries[i];
+        if (e->status != SGC_CKPT_COMPLETE && e->status != SGC_CKPT_DAMAGED) continue;
+        sgc_str_printf(&names, "%s%s is %s%s", names.n ? ", " : "", e->name, is_foreign(e, own) ? "of run " : e->weights_only ? "of weights only" :
+                       e->is_newer ? "of a newer version of stagecoach" : "damaged", is_foreign(e, own) ? e->info.run_id : "");
+    }
+    sgc_status st = sgc_err(SGC_ECKPT, "no checkpoint of run %s, to which %s belongs, can be used: %s; to go on from one of another run, name its path",
+                            own, output_dir, names.text);
+    sgc_str_free(&names);
+    return st;
 }
 
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX])
@@ -192,27 +234,32 @@ sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool str
     sgc_status st = SGC_OK;
     sgc_ckpt_entry *entries = NULL;
     char own[SGC_ID_CHARS + 1];
-    int n;
+    int n, n_foreign = 0;
     path[0] = '\0';
     if (!sgc_path_exists(output_dir)) return SGC_OK;
     SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
-    own_run(output_dir, own);
+    own_run_of(output_dir, entries, n, INT64_MAX, own);
     for (int i = n - 1; i >= 0 && !path[0]; i--) {
         const sgc_ckpt_entry *e = &entries[i];
         if (e->step >= before_step) continue;
-        if (e->status == SGC_CKPT_COMPLETE && is_foreign(entries, n, e, own))
+        if (is_foreign(e, own)) {
             sgc_log_warning("%s is passed over: it is of another run, %s; this directory's is %s", e->name, e->info.run_id, own);
-        else if (e->status == SGC_CKPT_COMPLETE && with_states && e->weights_only)
+            n_foreign++;
+            continue;
+        }
+        if (e->status == SGC_CKPT_COMPLETE && with_states && e->weights_only)
             sgc_log_warning("%s is passed over: it holds weights only, without the states of the optimizer; --model.init_from starts a new run from it", e->name);
         else if (e->status == SGC_CKPT_COMPLETE)
             SGC_TRY(sgc_path_join(path, output_dir, e->name));
         if (e->status != SGC_CKPT_DAMAGED) continue;
         if (strict) {
-            st = sgc_err(SGC_ECKPT, "%s is damaged: %s; remove it, or allow an older one with --checkpoint.resume_strict false", e->name, e->problem);
+            st = sgc_err(SGC_ECKPT, "%s %s: %s; %s allow an older one with --checkpoint.resume_strict false", e->name,
+                         e->is_newer ? "is of a newer version of stagecoach" : "is damaged", e->problem, e->is_newer ? "or" : "remove it, or");
             goto done;
         }
         sgc_log_warning("%s is passed over: %s", e->name, e->problem);
     }
+    if (!path[0] && n_foreign > 0 && before_step == INT64_MAX) st = only_foreign(output_dir, entries, n, own);
 done:
     free(entries);
     return st;
@@ -224,13 +271,12 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t 
     int n = 0;
     sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
     *step = -1;
-    own_run(output_dir, run_id);
-    bool is_told = run_id[0];
+    run_id[0] = '\0';
+    if (st == SGC_OK) own_run_of(output_dir, entries, n, before_step, run_id);
     for (int i = 0; st == SGC_OK && i < n; i++) {
         const sgc_ckpt_entry *e = &entries[i];
-        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || e->step >= before_step || (is_told && strcmp(e->info.run_id, run_id) != 0)) continue;
+        if (e->status != SGC_CKPT_COMPLETE || e->weights_only || e->step >= before_step || strcmp(e->info.run_id, run_id) != 0) continue;
         *step = e->step;
-        memcpy(run_id, e->info.run_id, SGC_ID_CHARS + 1);
     }
     free(entries);
     return st;
@@ -292,8 +338,8 @@ done:
     return st;
 }
 
-/* What cannot be read belongs to whoever cleans up. */
-static bool is_of(const sgc_ckpt_entry *e, const char *run_id) { return !e->info.run_id[0] || strcmp(e->info.run_id, run_id) == 0; }
+/* What does not tell its run may be anybody's: of a later version of the program, too. */
+static bool is_of(const sgc_ckpt_entry *e, const char *run_id) { return strcmp(e->info.run_id, run_id) == 0; }
 
 sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n_kept)
 {
@@ -302,12 +348,31 @@ sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n
     int n, n_there = 0;
     SGC_TRY(sgc_ckpt_list(local_dir, &entries, &n));
     for (int i = n - 1; i >= 0; i--) {
-        if (entries[i].status == SGC_CKPT_PARTIAL || !is_of(&entries[i], run_id)) continue;
+        if (entries[i].status == SGC_CKPT_PARTIAL || !entries[i].is_local || !is_of(&entries[i], run_id)) continue;
         if (entries[i].status == SGC_CKPT_OLD || ++n_there > n_kept) SGC_TRY(sgc_ckpt_delete(local_dir, entries[i].name));
     }
 done:
     free(entries);
     return st;
+}
+
+sgc_status sgc_ckpt_local_dir(char path[SGC_PATH_MAX], const char *local_dir, const char *run_id) { return sgc_path_join(path, local_dir, run_id); }
+
+void sgc_ckpt_name_others(const char *local_dir, const char *run_id)
+{
+    DIR *directory = opendir(local_dir);
+    if (!directory) return;
+    for (struct dirent *d; (d = readdir(directory));) {
+        char path[SGC_PATH_MAX];
+        sgc_ckpt_entry *entries = NULL;
+        int n = 0;
+        if (!is_id(d->d_name) || strcmp(d->d_name, run_id) == 0) continue;
+        if (sgc_path_join(path, local_dir, d->d_name) == SGC_OK && sgc_ckpt_list(path, &entries, &n) == SGC_OK && n > 0)
+            sgc_log_warning("%s is of another run, and stays: remove it when that run is over", path);
+        sgc_err_clear();
+        free(entries);
+    }
+    closedir(directory);
 }
 
 /* What was left half done: removed if a save or a change of the link to the best did it, as whoever is here has the lock. */
@@ -338,7 +403,7 @@ sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const 
         if (e->status == SGC_CKPT_PARTIAL) SGC_TRY(sweep(e, from));
         if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD) continue;
         if (run_id && !is_of(e, run_id)) {
-            if (!n_others++) sgc_log_warning("%s is of another run, %s, and stays: remove it when that run is over", from, e->info.run_id);
+            if (!n_others++) sgc_log_warning("%s is of another run%s%s, and stays: remove it when that run is over", from, e->info.run_id[0] ? ", " : "", e->info.run_id);
             continue;
         }
         if (e->step <= after_step) continue;

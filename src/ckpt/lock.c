@@ -2,6 +2,7 @@
  * run.lock: one job at a time in an output directory. It names its holder, so that a lock left by a job that was killed is told
  * from one that is held: by process id and start time on the same host, by the restart count of a job that Slurm requeued.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -20,7 +21,17 @@ typedef struct holder {
     int64_t pid, start;   /* start: ticks since boot, 0 if not known */
 } holder;
 
-static struct { char path[SGC_PATH_MAX]; pid_t pid; bool is_empty; dev_t device; ino_t inode; } held; /* pid 0: no lock is held */
+typedef struct lock {
+    char path[SGC_PATH_MAX];
+    pid_t pid;            /* that took it */
+    bool is_empty;        /* there was no room for the text: told by its place on the disk */
+    dev_t device;
+    ino_t inode;
+} lock;
+
+enum { N_HELD_MAX = 2 }; /* of an output_dir, and of a directory on this node */
+static lock held[N_HELD_MAX];
+static int n_held;
 
 /* Field 22 of /proc/PID/stat; the second may hold blanks and parentheses. -1: dead, but not yet waited for. */
 static int64_t start_time(int64_t pid)
@@ -87,22 +98,23 @@ static sgc_status put_on_disk(int fd, const holder *me, const char *path, bool *
 }
 
 /* Create the lock. *taken is false if there is one. may_be_empty: without its text where that finds no room. */
-static sgc_status create(const char *path, const holder *me, bool may_be_empty, bool *taken)
+static sgc_status create(lock *l, const holder *me, bool may_be_empty, bool *taken)
 {
     struct stat status;
+    const char *path = l->path;
     bool no_room;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     *taken = fd >= 0;
     if (fd < 0) return errno == EEXIST ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot create %s", path);
     sgc_status st = put_on_disk(fd, me, path, &no_room);
-    held.is_empty = st != SGC_OK && no_room && may_be_empty && ftruncate(fd, 0) == 0 && fstat(fd, &status) == 0;
-    if (held.is_empty) {
-        held.device = status.st_dev;
-        held.inode = status.st_ino;
+    l->is_empty = st != SGC_OK && no_room && may_be_empty && ftruncate(fd, 0) == 0 && fstat(fd, &status) == 0;
+    if (l->is_empty) {
+        l->device = status.st_dev;
+        l->inode = status.st_ino;
         sgc_err_clear();
         st = SGC_OK;
     }
-    if (close(fd) != 0 && st == SGC_OK && !held.is_empty) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    if (close(fd) != 0 && st == SGC_OK && !l->is_empty) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
     if (st != SGC_OK) unlink(path);
     return st;
 }
@@ -126,21 +138,25 @@ done:
     return st;
 }
 
-void sgc_lock_release(void)
+static void release(const lock *l)
 {
     holder h;
+    struct stat status;
     char *text = NULL;
     size_t n_bytes;
-    if (!held.pid || held.pid != getpid()) return; /* a forked child ends too */
-    held.pid = 0;
-    if (!sgc_path_exists(held.path)) return;
-    if (held.is_empty) { /* it does not say whose it is */
-        struct stat status;
-        if (stat(held.path, &status) == 0 && status.st_size == 0 && status.st_dev == held.device && status.st_ino == held.inode) unlink(held.path);
+    if (!sgc_path_exists(l->path)) return;
+    if (l->is_empty) { /* it does not say whose it is */
+        if (stat(l->path, &status) == 0 && status.st_size == 0 && status.st_dev == l->device && status.st_ino == l->inode) unlink(l->path);
         return;
     }
-    if (sgc_read_file(held.path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(held.path);
+    if (sgc_read_file(l->path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(l->path);
     free(text);
+}
+
+void sgc_lock_release(void)
+{
+    if (n_held && held[0].pid != getpid()) return; /* a forked child ends too */
+    while (n_held > 0) release(&held[--n_held]);
 }
 
 static sgc_status take(const char *output_dir, bool may_be_empty)
@@ -148,14 +164,15 @@ static sgc_status take(const char *output_dir, bool may_be_empty)
     sgc_status st = SGC_OK;
     static bool is_registered;
     const holder me = myself();
-    char path[SGC_PATH_MAX], *text = NULL;
+    lock l = {.pid = (pid_t)me.pid};
+    char *const path = l.path, *text = NULL;
     bool taken = false;
-    SGC_TRY(sgc_path_join(path, output_dir, "run.lock"));
+    SGC_TRY(sgc_path_join(l.path, output_dir, "run.lock"));
     SGC_TRY(sgc_make_dirs(output_dir));
     for (int attempt = 0; attempt < 3 && !taken; attempt++) {
         holder h;
         size_t n_bytes;
-        SGC_TRY(create(path, &me, may_be_empty, &taken));
+        SGC_TRY(create(&l, &me, may_be_empty, &taken));
         if (taken) break;
         free(text);
         text = NULL;
@@ -183,8 +200,8 @@ static sgc_status take(const char *output_dir, bool may_be_empty)
         st = sgc_err(SGC_ECONFIG, "other jobs are starting in %s: %s changes hands", output_dir, path);
         goto done;
     }
-    strcpy(held.path, path);
-    held.pid = getpid();
+    assert(n_held < N_HELD_MAX);
+    held[n_held++] = l;
     if (!is_registered) atexit(sgc_lock_release);
     is_registered = true;
 done:

@@ -266,6 +266,14 @@ static sgc_status check_shards(const sgc_manifest *m, const char *path)
     return SGC_OK;
 }
 
+int64_t sgc_manifest_version(const char *text, size_t n_bytes)
+{
+    int64_t version = -1;
+    reader r = {.next = text, .end = text + n_bytes};
+    if (take_text(&r, title) && take_newline(&r) && take_text(&r, "version ")) take_number(&r, INT64_MAX, &version);
+    return version;
+}
+
 sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes, const char *path)
 {
     sgc_status st = SGC_OK;

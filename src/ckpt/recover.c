@@ -129,8 +129,7 @@ done:
     return st;
 }
 
-/* What has the name already is damaged, or of another run: else it would have been as new. */
-static sgc_status put_aside(const char *final)
+sgc_status sgc_ckpt_put_aside(const char *final)
 {
     char aside[SGC_PATH_MAX], id[SGC_ID_CHARS + 1];
     sgc_ckpt_new_id(id);
@@ -169,7 +168,7 @@ static sgc_status complete_local(const sgc_recovery *p, const char *temporary, c
     SGC_TRY(sgc_path_join(path, temporary, "shards"));
     SGC_TRY(sgc_fsync_path(path));
     SGC_TRY(sgc_fsync_path(temporary));
-    if (sgc_path_exists(final)) SGC_TRY(put_aside(final));
+    if (sgc_path_exists(final)) SGC_TRY(sgc_ckpt_put_aside(final));
     if (rename(temporary, final) != 0) {
         st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", temporary, final);
         goto done;

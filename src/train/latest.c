@@ -12,12 +12,15 @@ sgc_status sgc_latest_from_nodes(sgc_world *w, const sgc_config *c, int64_t befo
 {
     sgc_status st = SGC_OK;
     newest found = {.step = -1};
+    char local_dir[SGC_PATH_MAX];
     const char *output_dir = c->training.output_dir;
     if (!c->checkpoint.local_dir) return SGC_OK;
     if (w->rank == 0) st = sgc_ckpt_newest(output_dir, before_step, &found.step, found.run_id);
     SGC_AGREE(w->all);
     SGC_TRY(sgc_bcast_bytes(w->all, &found, sizeof(found), 0));
-    if (found.run_id[0]) SGC_TRY(sgc_ckpt_recover(w, c->checkpoint.local_dir, output_dir, found.run_id, found.step, before_step));
+    if (!found.run_id[0]) return SGC_OK;
+    SGC_TRY(sgc_ckpt_local_dir(local_dir, c->checkpoint.local_dir, found.run_id)); /* alike on every rank */
+    SGC_TRY(sgc_ckpt_recover(w, local_dir, output_dir, found.run_id, found.step, before_step));
 done:
     return st;
 }

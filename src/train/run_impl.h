@@ -23,6 +23,7 @@ typedef struct sgc_start {
     bool is_latest;           /* found by latest or auto: if it cannot be read, the next older one is used */
     bool sets_aside_all;      /* what output_dir holds belongs to another run                          */
     char old_id[SGC_ID_CHARS + 1]; /* of that run, "" if unknown                                       */
+    char run_id[SGC_ID_CHARS + 1]; /* of the run that begins or goes on; "": as the checkpoint says     */
 } sgc_start;
 
 typedef struct sgc_run {
@@ -33,6 +34,7 @@ typedef struct sgc_run {
     sgc_start start;
     sgc_ckpt *ckpt;           /* of start.path while loading; NULL else                               */
     char run_id[SGC_ID_CHARS + 1];
+    char local_dir[SGC_PATH_MAX]; /* this run's in checkpoint.local_dir; "": there is none               */
 
     sgc_threads threads;
     sgc_device_spec device_spec;

@@ -147,7 +147,7 @@ static sgc_status succeeded(sgc_run *r)
     sgc_log_info("saved %s in %.2f s; training waited %.3f s of it, an update takes %.3f s", path, s->last_s, s->waited_s, r->last_step_s);
     if (s->is_local) {
         /* two: the newest may be only half there when a node dies while it is replaced */
-        if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->config->checkpoint.local_dir, r->run_id, 2));
+        if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->local_dir, r->run_id, 2));
     } else if (r->world->rank == 0 || (r->t->save_on_each_node && r->world->node_rank == 0)) {
         st = sgc_saving_forgive(r, retain_local(r, path));
     }
@@ -219,7 +219,7 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
                         .index_bytes = &s->index_bytes};
     s->is_local = r->config->checkpoint.local_dir && !must && ++s->n_since_flush < r->config->checkpoint.flush_every;
     if (s->is_local) {
-        job.output_dir = r->config->checkpoint.local_dir;
+        job.output_dir = r->local_dir;
         job.nodes = r->world;
         job.spread = (sgc_spread_kind)r->config->checkpoint.redundancy;
     } else if (r->t->save_on_each_node) {

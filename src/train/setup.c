@@ -1,5 +1,6 @@
 /* A run from its settings to the moment before the first update. */
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,6 +23,52 @@ done:
     return st;
 }
 
+/* They hold different things under the same names, and one of them is cleaned up. */
+static sgc_status check_distinct_local(const char *output_dir, const char *local_dir)
+{
+    sgc_status st = SGC_OK;
+    struct stat a, b;
+    SGC_TRY(sgc_make_dirs(local_dir));
+    if (stat(output_dir, &a) == 0 && stat(local_dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        st = sgc_err(SGC_ECONFIG, "checkpoint.local_dir %s and output_dir %s are the same directory: name one on a disk of the node, or leave out "
+                     "checkpoint.local_dir", local_dir, output_dir);
+done:
+    return st;
+}
+
+/* Before the first save would find out. */
+static sgc_status check_redundancy(const sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    double least = r->world->node_size, most = r->world->node_size;
+    if (r->config->checkpoint.redundancy == SGC_REDUNDANCY_NONE) return SGC_OK;
+    if (r->world->n_nodes < 2)
+        return sgc_err(SGC_ECONFIG, "checkpoint.redundancy keeps what another node has, and the job has one node: use more nodes, or write "
+                       "checkpoint.redundancy = \"none\"");
+    SGC_TRY(sgc_min_double(r->world->all, &least, 1));
+    SGC_TRY(sgc_max_double(r->world->all, &most, 1));
+    if (least != most)
+        st = sgc_err(SGC_ECONFIG, "checkpoint.redundancy needs as many ranks on every node, and here they have from %g to %g: start as many on each, or "
+                     "write checkpoint.redundancy = \"none\"", least, most);
+done:
+    return st;
+}
+
+/* Of directories that each node has for itself. */
+static sgc_status take_node_dir_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    const char *local_dir = r->config->checkpoint.local_dir;
+    if (r->world->node_rank != 0) return SGC_OK;
+    if (local_dir) SGC_TRY(check_distinct_local(r->t->output_dir, local_dir));
+    if (r->t->save_on_each_node && r->world->rank != 0) {
+        SGC_TRY(sgc_lock_take(r->t->output_dir));
+        r->has_lock = true;
+    }
+done:
+    return st;
+}
+
 static sgc_status take_output_dir(sgc_run *r)
 {
     sgc_status st = SGC_OK;
@@ -32,6 +79,9 @@ static sgc_status take_output_dir(sgc_run *r)
     SGC_AGREE(r->world->all);
     if (r->t->save_on_each_node) SGC_TRY(sgc_ckpt_check_apart(r->world, r->t->output_dir));
     if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_check_apart(r->world, r->config->checkpoint.local_dir));
+    SGC_TRY(check_redundancy(r));
+    st = take_node_dir_local(r);
+    SGC_AGREE(r->world->all);
     /* Every rank may write shards there: better to know now than at the first save. */
     if (access(r->t->output_dir, W_OK | X_OK) != 0) st = sgc_err_errno(SGC_EIO, "output_dir %s cannot be written", r->t->output_dir);
     SGC_AGREE(r->world->all);

@@ -10,17 +10,26 @@
 
 static bool is_word(const char *text, const char *word) { return text && strcmp(text, word) == 0; }
 
-/* Is PATH an entry of DIR? Both may be written in several ways. */
-static bool is_inside(const char *path, const char *dir)
+static bool is_same_path(const char *one, const char *other)
 {
-    sgc_str up = {0};
-    sgc_str_printf(&up, "%s/..", path);
-    char *a = realpath(up.text, NULL), *b = realpath(dir, NULL);
+    char *a = realpath(one, NULL), *b = realpath(other, NULL);
     bool same = a && b && strcmp(a, b) == 0;
     free(a);
     free(b);
-    sgc_str_free(&up);
     return same;
+}
+
+/* Is PATH an entry of DIR, or a link to one? Both may be written in several ways; an entry may itself be a link to elsewhere. */
+static bool is_inside(const char *path, const char *dir)
+{
+    sgc_str up = {0}, holder = {0};
+    const char *slash = strrchr(path, '/');
+    sgc_str_printf(&up, "%s/..", path);
+    if (slash) sgc_str_printf(&holder, "%.*s/", (int)(slash - path), path);
+    bool is = is_same_path(up.text, dir) || is_same_path(slash ? holder.text : ".", dir);
+    sgc_str_free(&up);
+    sgc_str_free(&holder);
+    return is;
 }
 
 /* What output_dir holds besides the runs that were set aside before. */
@@ -39,7 +48,8 @@ static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_presen
     return st;
 }
 
-static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool strict)
+/* found: the latest, NULL: it is to be looked for; n_elsewhere: checkpoints in the output_dir of another node. */
+static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool strict, const char *found, int64_t n_elsewhere)
 {
     sgc_status st = SGC_OK;
     const char *how = t->resume_from_checkpoint;
@@ -47,7 +57,8 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
     int n_present;
     SGC_TRY(look_local(s, t->output_dir, &n_present));
     if (latest || automatic) {
-        SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
+        if (found) strcpy(s->path, found);
+        else SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
         s->is_latest = true;
         if (latest && !s->path[0])
             return sgc_err(SGC_ECKPT, "resume_from_checkpoint is %s, but there is no complete checkpoint in %s: name a checkpoint, or write auto to "
@@ -59,12 +70,20 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
             s->path[n - 1] = '\0';
     }
     s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
+    /* Whatever is resumed, the run is that of output_dir: two that go on from one checkpoint may share a local_dir. */
+    int64_t step;
+    if (s->sets_aside_all) sgc_ckpt_new_id(s->run_id);
+    else SGC_TRY(sgc_ckpt_newest(t->output_dir, INT64_MAX, &step, s->run_id));
     if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
                      "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",
                      !is_usable ? ", none of them usable (stagecoach ckpt ls says why)" : s->path[0] ? " of another run" : "",
                      is_usable ? "continue with --resume_from_checkpoint latest, or " : "");
+    } else if (n_elsewhere > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
+        st = sgc_err(SGC_ECONFIG, "output_dir %s of another node already holds %lld checkpoint%s: continue with --resume_from_checkpoint latest, start a new "
+                     "run with --overwrite_output_dir (they are then renamed, not deleted), or choose another output_dir", t->output_dir,
+                     (long long)n_elsewhere, n_elsewhere > 1 ? "s" : "");
     }
 done:
     return st;
@@ -98,8 +117,19 @@ sgc_status sgc_start_decide(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     const char *how = r->t->resume_from_checkpoint;
-    if (is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto")) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
-    if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict);
+    bool looks = is_word(how, "latest") || is_word(how, "true") || is_word(how, "auto"), apart = r->t->save_on_each_node && r->world->n_nodes > 1;
+    char found[SGC_PATH_MAX];
+    double n_elsewhere = 0;
+    if (looks) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
+    if (looks && apart) SGC_TRY(sgc_ckpt_latest_of_nodes(r->world, r->t->output_dir, r->config->checkpoint.resume_strict, found));
+    if (apart) {
+        int n_present = 0;
+        if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present);
+        SGC_AGREE(r->world->all);
+        n_elsewhere = n_present;
+        SGC_TRY(sgc_max_double(r->world->all, &n_elsewhere, 1));
+    }
+    if (r->world->rank == 0) st = decide_local(&r->start, r->t, r->config->checkpoint.resume_strict, looks && apart ? found : NULL, (int64_t)n_elsewhere);
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &r->start, sizeof(r->start), 0));
 done:
@@ -118,10 +148,11 @@ sgc_status sgc_start_open(sgc_run *r)
         st = keep_global_batch(r, sgc_ckpt_get_info(r->ckpt));
         SGC_AGREE(r->world->all);
         memcpy(r->run_id, sgc_ckpt_get_info(r->ckpt)->run_id, sizeof(r->run_id));
-    } else {
-        if (r->world->rank == 0) sgc_ckpt_new_id(r->run_id);
-        SGC_TRY(sgc_bcast_bytes(r->world->all, r->run_id, sizeof(r->run_id), 0));
+        if (r->start.run_id[0] && strcmp(r->start.run_id, r->run_id) != 0 && r->world->rank == 0)
+            sgc_log_info("%s is of run %s: what goes on from it in %s is run %s", r->start.path, r->run_id, r->t->output_dir, r->start.run_id);
     }
+    if (r->start.run_id[0]) memcpy(r->run_id, r->start.run_id, sizeof(r->run_id));
+    if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_local_dir(r->local_dir, r->config->checkpoint.local_dir, r->run_id)); /* alike on every rank */
 done:
     return st;
 }
@@ -225,13 +256,25 @@ done:
     return st;
 }
 
+/* What this run has on a node; jobs of two copies of one output_dir would meet here. */
+static sgc_status settle_local_dir(sgc_run *r, int64_t after)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->run_id);
+    SGC_TRY(sgc_lock_take(r->local_dir));
+    r->has_lock = true;
+    SGC_TRY(sgc_fsync_path(r->config->checkpoint.local_dir)); /* a save syncs what lies below */
+    SGC_TRY(sgc_ckpt_set_aside(r->local_dir, after, r->run_id));
+done:
+    return st;
+}
+
 sgc_status sgc_start_settle(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     int64_t after = r->start.sets_aside_all ? -1 : r->state.step;
-    const char *local_dir = r->config->checkpoint.local_dir;
     if (r->world->rank == 0) st = settle_local(r);
     else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
-    if (st == SGC_OK && r->world->node_rank == 0 && local_dir) st = sgc_ckpt_set_aside(local_dir, after, r->run_id);
+    if (st == SGC_OK && r->world->node_rank == 0 && r->local_dir[0]) st = settle_local_dir(r, after);
     return sgc_agree(r->world->all, st);
 }

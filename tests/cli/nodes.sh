@@ -64,7 +64,7 @@ goes_on() { train run 6 "${local_options[@]}" --checkpoint.redundancy "$1" --res
 marr() { local at b; at=$(($(stat -c %s "$1") / 2)); b=$(od -An -tu1 -j$at -N1 "$1"); printf "\\x$(printf %x $((b ^ 16)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none; }
 for how in partner xor; do
     restored $how
-    marr "$work/disk-1/ckpt/checkpoint-12/shards/shard-00002-of-00006.h5"
+    marr "$work"/disk-1/ckpt/*/checkpoint-12/shards/shard-00002-of-00006.h5
     check "$how: a damaged shard counts as lost" goes_on $how
     check "... by name" has run 'checkpoint-12/shards/shard-00002-of-00006.h5 is damaged: it counts as lost'
     check "... and is made good" has run "checkpoint-12 is recovered from node-local checkpoints; $([ $how = xor ] && echo 1 || echo 0) of 6"
@@ -72,13 +72,13 @@ for how in partner xor; do
 done
 restored xor
 rm -rf "$work/disk-0" && mkdir "$work/disk-0"
-marr "$work/disk-2/ckpt/checkpoint-12/shards/parity-00004"
+marr "$work"/disk-2/ckpt/*/checkpoint-12/shards/parity-00004
 check "xor: a damaged parity is noticed before it is used" goes_on xor
 check "... by name" has run 'checkpoint-12/shards/parity-00004 is damaged: it counts as lost'
 check "... and the older one of the nodes is taken" has run 'resuming .*checkpoint-10 at update 10'
 check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20"
 restored xor
-marr "$work/disk-1/ckpt/checkpoint-12/nodes"; marr "$work/disk-0/ckpt/checkpoint-12/checkpoint.h5"
+marr "$work"/disk-1/ckpt/*/checkpoint-12/nodes; marr "$work"/disk-0/ckpt/*/checkpoint-12/checkpoint.h5
 check "xor: two nodes whose metadata are damaged" goes_on xor
 check "... count as lost" has run 'resuming .*checkpoint-10 at update 10'
 restored xor
@@ -98,7 +98,7 @@ check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/run
 # what tools say of a node's part
 restored xor
 ckpt() { timeout -k 5 60 "$STAGECOACH" ckpt "$@"; }
-part=$work/disk-1/ckpt
+part=$(echo "$work"/disk-1/ckpt/*)
 check "ls says what a node's part is" is "$(ckpt ls "$part" | awk 'NR > 1 { $2 = $3 = $4 = $8 = ""; print }' | tr -s ' ' | paste -sd,)" \
     "10 6 0 float32 - part: node 1's of 3, redundancy xor,12 6 0 float32 - part: node 1's of 3, redundancy xor"
 check "... in JSON too" is "$(ckpt ls "$part" --json | grep -cE '"state": "part"|"part": "node 1.s of 3')" 4
@@ -118,7 +118,7 @@ for how in partner xor; do
         LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=$((k % 2 * 2)) FAULT_CALL=fsync FAULT_AT=$k FAULT_KIND=EIO check "$how: a disk of a node fails at sync $k" \
             train "fails-$how-$k" 4 --checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --max_steps 6
         check "... which is said once" is "$(grep -c 'ERROR .*checkpoint-2 could not be saved: rank .*Input/output error' "$work/fails-$how-$k.log")" 1
-        check "... leaves nothing on any node, and the next is whole" is "$(kept "$work/disk-0/ckpt")/$(kept "$work/disk-1/ckpt")" "checkpoint-4/checkpoint-4"
+        check "... leaves nothing on any node, and the next is whole" is "$(kept "$work"/disk-0/ckpt/*)/$(kept "$work"/disk-1/ckpt/*)" "checkpoint-4/checkpoint-4"
     done
 done
 
@@ -126,9 +126,13 @@ done
 restored xor
 check "a new run with the local_dir of another" train other 6 "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint auto --max_steps 6
 check "... begins afresh" has other 'Updates +6, of which 0 are done'
-check "... says so" has other "$work/local/ckpt/checkpoint-10 is of another run"
+check "... says so" has other "$work/local/ckpt/[0-9a-f]{16} is of another run, and stays"
 check "... and leaves that one's alone" goes_on xor
 check "... which goes on from them" has run 'resuming .*checkpoint-12 at update 12'
+restored xor
+printf 'job 11\nrestart 0\nhost elsewhere\npid 1\nstart 1\n' >"$(echo "$work"/disk-1/ckpt/*)/run.lock"
+refuses "a second job with the same node-local checkpoints" 2 "another job runs in $work/local/ckpt/[0-9a-f]{16}: job id 11, host elsewhere" \
+    mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/run" "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint latest
 disks 3
 check "a run that is killed before it shared anything" train early 6 "${local_options[@]}" --max_steps 6 --checkpoint.flush_every 100
 rm -rf "$work/early/checkpoint-6"
@@ -136,13 +140,25 @@ check "... goes on from what its nodes have" train early 6 "${local_options[@]}"
 check "... as its directory says whose they are" has early 'resuming .*checkpoint-4 at update 4'
 check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/early/checkpoint-20"
 
+disks 3
+check "two forks of a checkpoint that share a local_dir" train fork-a 6 "${local_options[@]}" --resume_from_checkpoint "$work/straight/checkpoint-10" --max_steps 16 --checkpoint.flush_every 100
+rm -rf "$work/fork-a/checkpoint-16"
+check "... with other settings" train fork-b 6 "${local_options[@]}" --resume_from_checkpoint "$work/straight/checkpoint-10" --max_steps 18 --checkpoint.flush_every 100 --learning_rate 1e-3
+check "... are runs of their own" has fork-b 'checkpoint-10 is of run [0-9a-f]{16}: what goes on from it in .*/fork-b is run [0-9a-f]{16}'
+check "... of which each has its own on nodes" is "$(for d in "$work"/disk-1/ckpt/*; do kept "$d"; done | sort | paste -sd,)" "checkpoint-12 checkpoint-14,checkpoint-14 checkpoint-16"
+check "... and goes on from them" train fork-a 6 "${local_options[@]}" --resume_from_checkpoint latest --max_steps 16
+check "... and not from newer ones of the other" has fork-a 'resuming .*checkpoint-14 at update 14'
+# What another run has under a name that this one writes too
+check "a new run there" train fork-c 6 "${local_options[@]}" --max_steps 16 --checkpoint.flush_every 100
+check "... moves nothing away" is "$(ls -d "$work"/disk-?/ckpt/*/*.old-* 2>/dev/null)" ""
+
 # without redundancy
 disks 3
 check "without redundancy all nodes are needed" interrupted bare
 rm -rf "$work/run" "$work/kept-bare" && mkdir "$work/kept-bare" && cp -r "$work"/disk-? "$work/kept-bare" && cp -r "$work/bare" "$work/run"
 check "... and enough" train bare 6 "${local_options[@]}" --resume_from_checkpoint latest
 check "... from the newest" has bare 'resuming .*checkpoint-12 at update 12'
-check "... two stay on each node" is "$(for i in 0 1 2; do kept "$work/disk-$i/ckpt" | wc -w; done | paste -sd' ')" "2 2 2"
+check "... two stay on each node" is "$(for i in 0 1 2; do kept "$work/disk-$i"/ckpt/* | wc -w; done | paste -sd' ')" "2 2 2"
 rm -rf "$work"/disk-? && cp -r "$work/kept-bare"/disk-? "$work" && rm -rf "$work/disk-0" && mkdir "$work/disk-0"
 check "... if not, the shared one is used" goes_on none
 check "... which is older" has run 'resuming .*checkpoint-8 at update 8'
@@ -154,7 +170,7 @@ for how in xor partner; do
     disks 2
     shared=(--checkpoint.writers_per_node 2 --checkpoint.redundancy $how)
     PER_NODE=3 check "$how: nodes whose ranks share files" interrupted "files-$how" "${shared[@]}"
-    check "... are as many" is "$(ls "$work/disk-1/ckpt/checkpoint-12/shards" | grep -c "^shard.*-of-00004.h5")" $([ $how = xor ] && echo 2 || echo 4)
+    check "... are as many" is "$(ls "$work"/disk-1/ckpt/*/checkpoint-12/shards | grep -c "^shard.*-of-00004.h5")" $([ $how = xor ] && echo 2 || echo 4)
     rm -rf "$work/disk-1" && mkdir "$work/disk-1"
     PER_NODE=3 check "... make up for a lost one" train "files-$how" 6 "${local_options[@]}" "${shared[@]}" --resume_from_checkpoint latest
     check "... from the newest" has "files-$how" 'resuming .*checkpoint-12 at update 12'
@@ -166,6 +182,14 @@ for option in "--checkpoint.local_dir $work/common" "--save_on_each_node"; do
         mpirun -n 4 "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/common" $option
 done
 check "... and nothing is left there" is "$(ls -A "$work/common")" ""
+refuses "a local_dir that is output_dir" 2 "checkpoint.local_dir $work/whole-xor/../whole-xor and output_dir $work/whole-xor are the same directory" \
+    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/whole-xor" --checkpoint.local_dir "$work/whole-xor/../whole-xor" --resume_from_checkpoint latest
+check "... and nothing is done to it" is "$(kept "$work/whole-xor")" "checkpoint-8"
+mkdir -p "$work/disk-2"
+for n in 2 5; do
+    refuses "redundancy among uneven nodes, or of one: $n ranks" 2 "checkpoint.redundancy .*one node|checkpoint.redundancy needs as many ranks on every node" \
+        mpirun -n $n unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/uneven" "${local_options[@]}" --checkpoint.redundancy xor
+done
 refuses "redundancy needs a directory" 2 "redundancy.*conflicts with.*local_dir" "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.redundancy xor
 
 # an output_dir on each node
@@ -176,4 +200,26 @@ check "... whole" "$STAGECOACH" ckpt verify "$work/disk-0/out/checkpoint-20" "$w
 check "... the same" diff -r "$work/disk-0/out/checkpoint-20" "$work/disk-1/out/checkpoint-20"
 check "... and the run goes on from them" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 22
 check "... on every node" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22/checkpoint-18 checkpoint-20 checkpoint-22"
+
+# a new disk in the place of the first node's, and one that lacks the newest
+rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+check "the first node lost its disk" train local/out 4 --save_on_each_node --resume_from_checkpoint auto --max_steps 24
+check "... the run goes on from what the other has" has local/out 'resuming .*checkpoint-22 at update 22'
+check "... which is copied" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-22 checkpoint-24/checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24"
+check "... to the same bytes" diff -r "$work/disk-0/out/checkpoint-22" "$work/disk-1/out/checkpoint-22"
+rm -rf "$work/disk-1/out/checkpoint-24"
+check "the second node lacks the newest" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 26
+check "... and is given it" has local/out 'resuming .*checkpoint-24 at update 24'
+check "... and keeps what it has" is "$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24 checkpoint-26"
+rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+refuses "a new run where another node holds one" 2 "output_dir $work/local/out of another node already holds 5 checkpoints" \
+    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node
+if [ -e "$fault" ]; then
+    LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=0 FAULT_CALL=fsync FAULT_AT=3 FAULT_KIND=EIO refuses "a new disk that fails while it is given its copy" 1 "error: .*cannot sync .*Input/output error" \
+        mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
+    check "... has nothing then, and the other node all" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "/checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24 checkpoint-26"
+fi
+mkdir -p "$work/disk-2/out" && cp -r "$work/straight/checkpoint-20" "$work/disk-2/out"
+refuses "disks of two runs beside a new one" 1 "the nodes hold checkpoints of several runs, [0-9a-f]{16} .node 1. and [0-9a-f]{16} .node 2." \
+    mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
 finish

@@ -69,6 +69,35 @@ check "the older checkpoint brings its own batch" train batch 1 --max_steps 4 --
 check "... of 4 samples and not 12" grep -q 'gradient_accumulation_steps is 2, to keep the checkpoint.s global batch of 4 samples' "$work/batch.log"
 check "... and its last weights are those of the uninterrupted run" h5diff --delta=1e-3 "$work/batch/checkpoint-4/checkpoint.h5" "$work/run/checkpoint-4/checkpoint.h5" /model
 
+# a checkpoint that lies elsewhere, with a link in its place
+copy linked
+mkdir "$work/archive" && mv "$work/linked/checkpoint-6" "$work/archive" && ln -s "$work/archive/checkpoint-6" "$work/linked"
+for how in latest "$work/linked/checkpoint-6/"; do
+    check "a link to a checkpoint that was moved is resumed: ${how##*linked/}" train linked 2 --zero.stage 2 --resume_from_checkpoint "$how"
+    check "... as the run's own" bash -c "grep -q 'resuming .*checkpoint-6 at update 6' '$work/linked.log' && ! grep -q 'what goes on from it' '$work/linked.log'"
+    rm -rf "$work/linked/checkpoint-8"
+done
+
+# another run's beside its own, which are damaged
+copy foreign
+check "another run" train other 2 --max_steps 7 --save_steps 7 --seed 1
+cp -r "$work/other/checkpoint-7" "$work/foreign"
+rm "$work"/foreign/checkpoint-[246]/shards/$last
+for how in latest auto; do
+    refuses "$how takes no other run's when its own are damaged" 1 "checkpoint-7 is of run [0-9a-f]{16}, checkpoint-6 is damaged, checkpoint-4 is damaged, checkpoint-2 is damaged; to go on" \
+        mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/foreign" --resume_from_checkpoint $how
+done
+check "... and all stay" is "$(cd "$work/foreign" && ls -d checkpoint-* | paste -sd' ')" "checkpoint-2 checkpoint-4 checkpoint-6 checkpoint-7"
+
+copy path
+cp -r "$work/other/checkpoint-7" "$work/path"
+run_of() { sed -nE 's/.*"run_id": "([0-9a-f]+)".*/\1/p' "$work/$1/run.json"; }
+check "another run's is resumed by its path" train path 2 --resume_from_checkpoint "$work/path/checkpoint-7"
+check "... from there" grep -q 'resuming .*checkpoint-7 at update 7' "$work/path.log"
+check "... as the run of the directory" is "$(run_of path)" "$(run_of run)"
+check "... and from another directory" train away 2 --resume_from_checkpoint "$work/run/checkpoint-6"
+check "... as a new run" bash -c "[ '$(run_of away)' ] && [ '$(run_of away)' != '$(run_of run)' ]"
+
 # eval
 copy eval
 flip "$work/eval/checkpoint-6/shards/$last" "$(data_of "$work/eval/checkpoint-6" $last model h.0)"

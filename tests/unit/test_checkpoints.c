@@ -119,10 +119,22 @@ START_TEST(latest_is_of_the_run_that_the_directory_belongs_to)
     expect_latest(&f, "checkpoint-20");
     shell(&f, "printf '{\"run_id\": \"aaaaaaaaaaaaaaaa\"}' >run.json");
     expect_latest(&f, "checkpoint-10");
+    shell(&f, "rm checkpoint-10/shards/*"); /* its own is damaged: still not that of the other */
+    char path[SGC_PATH_MAX];
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, INT64_MAX, false, true, path), SGC_ECKPT);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "checkpoint-20 is of run bbbbbbbbbbbbbbbb, checkpoint-10 is damaged"));
+    sgc_err_clear();
     shell(&f, "rm -r checkpoint-10");
-    expect_latest(&f, "checkpoint-20");
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, INT64_MAX, false, true, path), SGC_ECKPT);
+    sgc_err_clear();
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, 20, false, true, path), SGC_OK);
+    ck_assert_str_eq(path, "");
     shell(&f, "echo garbage >run.json");
     expect_latest(&f, "checkpoint-20");
+    save(&f, 30, run_a);
+    shell(&f, "rm checkpoint-30/shards/*"); /* the newest tells its run, though it is damaged */
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, INT64_MAX, false, true, path), SGC_ECKPT);
+    sgc_err_clear();
     tear_down(&f);
 }
 END_TEST
@@ -175,6 +187,7 @@ START_TEST(on_a_disk_of_nodes_other_runs_are_left_alone)
     set_up(&f);
     for (int step = 1; step <= 2; step++) save(&f, step, run_b);
     for (int step = 3; step <= 6; step++) save(&f, step, run_a);
+    shell(&f, "for i in *; do touch $i/nodes; done");
     ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 5, run_a), SGC_OK);
     expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 complete, 6 old");
     ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 0, "cccccccccccccccc"), SGC_OK);
@@ -182,6 +195,41 @@ START_TEST(on_a_disk_of_nodes_other_runs_are_left_alone)
     expect(&f, "1 complete, 2 complete, 3 complete, 4 complete, 5 complete, 6 old");
     ck_assert_int_eq(sgc_ckpt_prune_local(f.directory, run_a, 2), SGC_OK);
     expect(&f, "1 complete, 2 complete, 4 complete, 5 complete");
+    tear_down(&f);
+}
+END_TEST
+
+START_TEST(what_is_shared_or_of_a_later_version_is_never_cleaned_up_as_node_local)
+{
+    fixture f;
+    char path[SGC_PATH_MAX];
+    sgc_ckpt_entry *entries;
+    int n;
+    set_up(&f);
+    for (int step = 1; step <= 4; step++) save(&f, step, run_a);
+    ck_assert_int_eq(sgc_ckpt_prune_local(f.directory, run_a, 1), SGC_OK);
+    expect(&f, "1 complete, 2 complete, 3 complete, 4 complete");
+    shell(&f, "for i in *; do touch $i/nodes; done");
+    for (int step = 1; step <= 4; step += 3) { /* whose, is not known */
+        sgc_str text = {0};
+        char file[SGC_PATH_MAX];
+        sgc_str_printf(&text, "stagecoach checkpoint manifest\nversion %d\n", SGC_CKPT_VERSION + 1);
+        sgc_manifest_put_end(&text);
+        snprintf(file, sizeof(file), "%s/checkpoint-%d/manifest", f.directory, step);
+        FILE *out = fopen(file, "w");
+        ck_assert(out && fputs(text.text, out) >= 0 && fclose(out) == 0);
+        sgc_str_free(&text);
+    }
+    ck_assert_int_eq(sgc_ckpt_prune_local(f.directory, run_a, 1), SGC_OK);
+    ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 0, run_b), SGC_OK);
+    expect(&f, "1 damaged, 3 complete, 4 damaged");
+    ck_assert_int_eq(sgc_ckpt_list(f.directory, &entries, &n), SGC_OK);
+    ck_assert(n == 3 && entries[0].is_newer && !entries[1].is_newer && entries[2].is_newer);
+    free(entries);
+    ck_assert_int_eq(sgc_ckpt_latest(f.directory, INT64_MAX, true, true, path), SGC_ECKPT);
+    ck_assert_ptr_nonnull(strstr(sgc_err_message(), "checkpoint-4 is of a newer version of stagecoach"));
+    ck_assert_ptr_null(strstr(sgc_err_message(), "remove"));
+    sgc_err_clear();
     tear_down(&f);
 }
 END_TEST
@@ -432,6 +480,7 @@ END_TEST
 
 UNIT_MAIN("checkpoints", checkpoints_are_listed_by_step_with_what_is_wrong, latest_is_of_the_run_that_the_directory_belongs_to, what_has_no_optimizer_states_is_not_resumed_nor_counted,
           what_commands_left_is_listed_and_stays_at_a_start, on_a_disk_of_nodes_other_runs_are_left_alone,
+          what_is_shared_or_of_a_later_version_is_never_cleaned_up_as_node_local,
           a_directory_belongs_to_the_run_of_its_report_or_of_its_newest, a_directory_that_is_not_there_has_no_latest_and_no_list,
           rotation_deletes_the_oldest_of_its_own_run_only, the_best_the_last_and_milestones_are_no_surplus,
           a_deleted_checkpoint_is_gone_and_one_half_deleted_is_partial, the_link_to_the_best_moves_along_and_never_leads_nowhere, later_checkpoints_are_set_aside_and_leftovers_swept,
