@@ -6,6 +6,7 @@ set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobscripts/one-node.sh
 export OMP_NUM_THREADS=1
+export CUDA_VISIBLE_DEVICES= # CPUs: four ranks are more than most machines have GPUs
 stagecoach=build/stagecoach
 run=runs/quickstart
 launcher=
