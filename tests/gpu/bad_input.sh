@@ -50,7 +50,7 @@ check "an empty CUDA_VISIBLE_DEVICES means CPU" on_cpu EMULATED_GPUS=2 CUDA_VISI
 check "--use_cpu means CPU" on_cpu EMULATED_GPUS=2 -- --use_cpu
 check "--no_cuda means CPU" on_cpu EMULATED_GPUS=2 -- --no_cuda true
 
-refused "heads larger than kernels take are refused before anything is computed" 2 "heads of 320 numbers .*are more than the 256" -- --model.n_embd 320
+refused "heads larger than kernels take are refused before anything is computed" 2 "heads of 320 numbers .*are more than the 256" EMULATED_GPUS=2 -- --model.n_embd 320
 refused "more ranks than GPUs" 1 "2 ranks of node .* see 1 GPU: start at most 1 rank per node .*--device.share true" EMULATED_GPUS=1 --
 refused "ranks that were shown the same GPU" 1 "two ranks of node .* would take the same GPU" EMULATED_GPUS=2 CUDA_VISIBLE_DEVICES=0,1 \
     ON_RANK_1=CUDA_VISIBLE_DEVICES=0 --
