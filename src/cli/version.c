@@ -81,6 +81,9 @@ void sgc_print_version(FILE *out)
 #ifdef HAVE_NCCL
     row(out, "NCCL", SGC_NCCL_VERSION, "(opened when GPUs are used)");
 #endif
+#ifdef HAVE_CUDNN
+    row(out, "cuDNN", SGC_CUDNN_VERSION, "(opened when GPUs are used)");
+#endif
 #endif
     snprintf(compiled, sizeof compiled, "%d.%d.%d", LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
     row(out, "libconfig", compiled, not_told);

@@ -85,6 +85,13 @@ static void check_device(checker *k)
         conflict(k, SGC_ROW_training_fp16, without, "CPUs have no fast fp16 arithmetic: write bf16 true (--bf16 true), which needs no loss scaling");
     if (t->has_tf32 && t->tf32 && without >= 0)
         conflict(k, SGC_ROW_training_tf32, without, "TF32 is a number format of GPUs: write tf32 false, or bf16 true for mixed precision");
+    if (k->c->device.attention == SGC_ATTENTION_CUDNN && without >= 0)
+        conflict(k, SGC_ROW_device_attention, without, "cuDNN is a library of GPUs: write device.attention auto");
+    else if (k->c->device.attention == SGC_ATTENTION_CUDNN && !t->bf16 && !t->fp16)
+        conflict(k, SGC_ROW_device_attention, SGC_ROW_training_bf16, "cuDNN has attention of 16-bit numbers only: write bf16 true (--bf16 true), or device.attention auto");
+    if (k->c->device.attention == SGC_ATTENTION_CUDNN && t->full_determinism)
+        conflict(k, SGC_ROW_device_attention, SGC_ROW_training_full_determinism,
+                 "which engine of cuDNN computes depends on the micro-batch: write device.attention own");
     if (t->bf16 && k->c->device.type == SGC_DEVICE_REFERENCE)
         conflict(k, SGC_ROW_training_bf16, SGC_ROW_device_type, "the reference kernels compute in fp32: write device.type cpu, or bf16 false");
 }

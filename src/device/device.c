@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conf/config.h"
 #include "device/device_impl.h"
 
 /* Programs that are linked without the CUDA device have no such table. */
@@ -64,7 +65,7 @@ sgc_status sgc_device_gpus(sgc_gpus *gpus)
 
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism)
 {
-    return sgc_device_open_spec(d, &(sgc_device_spec){.name = name, .full_determinism = full_determinism, .node_size = 1});
+    return sgc_device_open_spec(d, &(sgc_device_spec){.name = name, .full_determinism = full_determinism, .node_size = 1, .attention = SGC_ATTENTION_OWN});
 }
 
 void sgc_device_close(sgc_device *d)

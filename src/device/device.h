@@ -75,6 +75,13 @@ typedef struct sgc_matmul {
     int64_t ldc, lda, ldb;   /* elements from one stored row to the next; 0: as many as a row has */
 } sgc_matmul;
 
+/* Attention of one shape, as its calls will have it. */
+typedef struct sgc_attention_shape {
+    int64_t B, T, C, H;
+    double dropout;          /* p of the weights */
+    bool backward;           /* with its gradient */
+} sgc_attention_shape;
+
 /* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
  * element's on its place in a range. Memory is taken at the first call of a shape only (prepared matrix products, scratch);
  * a kernel that cannot have it ends the process with a message. */
@@ -86,6 +93,10 @@ typedef struct sgc_device_ops {
     size_t chunk_bytes;      /* of logits that are best made at once               */
     int64_t row_multiple;    /* of elements: a stride of rows that products like   */
     int64_t largest_head;    /* elements of an attention head that it takes; 0: any */
+    /* Makes ready what attention of a shape needs, before it is first called and outside of updates: some take seconds. bytes: of memory that the
+     * caller is to lend (sgc_device.lent) to each call of attention_forward and of attention_backward. NULL: there is nothing to prepare.
+     * SGC_ECONFIG: what the settings ask for is not to be had for this shape. */
+    sgc_status (*attention_prepare)(sgc_device *d, const sgc_attention_shape *s, size_t bytes[2]);
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
@@ -142,6 +153,8 @@ struct sgc_device {
     bool emulates;           /* set on opening: no instructions for its values here */
     void *state;             /* owned by the device (cached primitives, scratch)    */
     struct sgc_device_block *blocks; /* owned: what sgc_device_alloc gave            */
+    void *lent;              /* borrowed: the device's memory that the next call of attention may use, see attention_prepare */
+    size_t lent_bytes;
     /* While the host waits for the device, this is called again and again; an error ends the wait, and is its result. NULL: nothing is to be
      * watched. Who sets it takes it away before what it watches is gone. */
     sgc_status (*watch)(void *watched);
@@ -157,6 +170,7 @@ typedef struct sgc_device_spec {
     int node_rank, node_size; /* GPUs: the rank takes that of its number on the node                   */
     bool share;              /* GPUs: several ranks may take one                                       */
     bool tf32;               /* GPUs: products of floats in TF32                                       */
+    int attention;           /* GPUs: sgc_attention_choice of conf/config.h                            */
 } sgc_device_spec;
 
 /**
@@ -165,7 +179,7 @@ typedef struct sgc_device_spec {
  */
 sgc_status sgc_device_open_spec(sgc_device *d, const sgc_device_spec *spec);
 
-/* The same for devices that need no more than a name. */
+/* The same for devices that need no more than a name. Attention is by own kernels. */
 sgc_status sgc_device_open(sgc_device *d, const char *name, bool full_determinism);
 void sgc_device_close(sgc_device *d);
 /* Is this kind of device in this program, whatever the machine has? */

@@ -120,6 +120,16 @@ void *sgc_at(const sgc_graph *g, const sgc_tensor *t)
     }
 }
 
+/* Heads are those of the whole model. */
+static sgc_status prepare_attention(sgc_graph *g)
+{
+    const sgc_model_options *o = &g->model->options;
+    const sgc_attention_shape s = {.B = g->spec.B, .T = g->spec.T, .C = o->n_embd, .H = o->n_head, .dropout = g->spec.mode == SGC_TRAIN ? o->attn_pdrop : 0,
+                                   .backward = g->spec.mode == SGC_TRAIN};
+    if (!g->device->ops->attention_prepare || g->spec.mode == SGC_DECODE || o->n_head == 0) return SGC_OK;
+    return g->device->ops->attention_prepare(g->device, &s, g->attention_bytes);
+}
+
 sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *device, const sgc_graph_spec *spec)
 {
     sgc_status st = SGC_OK;
@@ -131,6 +141,10 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
     sgc_graph *g = calloc(1, sizeof(*g));
     if (!g) return sgc_err(SGC_ENOMEM, "no memory for a graph");
     *g = (sgc_graph){.model = model, .device = device, .spec = *spec};
+    if ((st = prepare_attention(g)) != SGC_OK) {
+        free(g);
+        return st;
+    }
     g->forward = calloc(n_units, sizeof(*g->forward));
     g->backward = calloc(n_units, sizeof(*g->backward));
     g->values = calloc(n_units, sizeof(*g->values));

@@ -72,6 +72,7 @@ struct sgc_graph {
     bool *fresh;                        /* of each unit: gradients are replaced                */
     bool out_of_memory;
     uint32_t n_dropouts;
+    size_t attention_bytes[2]; /* that attention and its gradient want lent                     */
     sgc_tensor *loss, *logits;
     sgc_mirror tokens;     /* [B, T]                                                           */
     sgc_mirror targets;    /* [B, T] what each position is scored against; empty in DECODE     */

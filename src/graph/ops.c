@@ -179,19 +179,35 @@ sgc_tensor *sgc_op_linear(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor
     return y;
 }
 
-/* Causal attention: in qkv; out y, lse. With a cache: in qkv, keys, values; out y. */
+/* Causal attention: in qkv; out y, lse, memory to lend. With a cache: in qkv, keys, values; out y. */
+
+static sgc_tensor *lendable(sgc_graph *g, bool backward)
+{
+    const size_t bytes = g->attention_bytes[backward];
+    return bytes ? sgc_tensor_new(g, SGC_TENSOR_ACTIVATION, 1, (int64_t)bytes, 1) : NULL;
+}
+
+static void lend(const sgc_graph *g, const sgc_tensor *t)
+{
+    g->device->lent = AT(t);
+    g->device->lent_bytes = t ? t->bytes : 0;
+}
 
 static void attention_run(const sgc_graph *g, const sgc_node *n)
 {
     sgc_dropout drop = dropout_of(g, n);
+    lend(g, n->out[2]);
     OPS->attention_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n, &drop);
+    lend(g, NULL);
 }
 
-static void attention_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, y, lse, qkv; out dqkv */
+static void attention_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, y, lse, qkv; out dqkv, memory to lend */
 {
     sgc_dropout drop = dropout_of(g, n);
+    lend(g, n->out[1]);
     OPS->attention_backward(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[3]), g->spec.B, g->spec.T,
                             n->in[0]->cols, n->n, &drop);
+    lend(g, NULL);
 }
 /* n_products of [T, D] by [D, T] or [T, T] by [T, D] for every sample and head, of which the causal half is needed. */
 static sgc_work attention_products(const sgc_graph *g, const sgc_node *n, int n_products, const sgc_tensor *y)
@@ -206,7 +222,7 @@ static void attention_backward(sgc_graph *g, const sgc_node *n)
 {
     sgc_tensor *dqkv = sgc_tensor_like(g, n->in[0]);
     sgc_node *d = sgc_node_new(g, &attention_gradient);
-    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv}, .n = n->n, .f = n->f, .stream = n->stream};
+    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv, lendable(g, true)}, .n = n->n, .f = n->f, .stream = n->stream};
     sgc_grad_done(g, n->in[0], dqkv);
 }
 static sgc_work attention_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 2, n->out[0]); }
@@ -233,7 +249,7 @@ sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, doub
     }
     sgc_tensor *lse = sgc_wide_new(g, g->spec.B * n_head, g->spec.T);
     sgc_node *n = sgc_node_new(g, &attention);
-    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
+    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse, lendable(g, false)}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
     return y;
 }
 

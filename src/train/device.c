@@ -86,6 +86,45 @@ done:
     return st;
 }
 
+/* Programs that were built without cuDNN have no such function. */
+sgc_status sgc_cudnn_find(int *version) __attribute__((weak));
+
+static sgc_status find_cudnn_local(int *version)
+{
+    *version = 0;
+    if (sgc_cudnn_find) return sgc_cudnn_find(version);
+    return sgc_err(SGC_EDEVICE, "this stagecoach was built without cuDNN: build it with ./configure --with-cudnn, or write --device.attention own");
+}
+
+/* All ranks have the same cuDNN, or none is used: one that computed with another would give other bits on the day that it gets another rank's work. */
+static sgc_status choose_attention(sgc_world *w, const sgc_config *c, sgc_device_spec *spec)
+{
+    const bool is_asked_for = c->device.attention == SGC_ATTENTION_CUDNN, has_short_values = c->training.bf16 || c->training.fp16;
+    int version = 0;
+    spec->attention = c->device.attention;
+    if (!is_asked_for && (!has_short_values || spec->full_determinism)) spec->attention = SGC_ATTENTION_OWN;
+    if (spec->attention == SGC_ATTENTION_OWN) return SGC_OK;
+    sgc_status st = sgc_agree(w->all, find_cudnn_local(&version));
+    if (st != SGC_OK && is_asked_for) return st;
+    if (st != SGC_OK) {
+        sgc_log_info("attention: own kernels: %s", sgc_err_message());
+        sgc_err_clear();
+        spec->attention = SGC_ATTENTION_OWN;
+        return SGC_OK;
+    }
+    double oldest = version, newest = version;
+    SGC_TRY(sgc_min_double(w->all, &oldest, 1));
+    SGC_TRY(sgc_max_double(w->all, &newest, 1));
+    if (oldest == newest) return SGC_OK;
+    if (is_asked_for)
+        return sgc_err(SGC_EDEVICE, "--device.attention cudnn: some nodes have version %d of cuDNN and some %d: give all the same, or write --device.attention own",
+                       (int)oldest, (int)newest);
+    sgc_log_info("attention: own kernels: some nodes have version %d of cuDNN and some %d", (int)oldest, (int)newest);
+    spec->attention = SGC_ATTENTION_OWN;
+done:
+    return st;
+}
+
 sgc_status sgc_choose_device(sgc_world *w, const sgc_config *c, sgc_device_spec *spec)
 {
     sgc_status st = SGC_OK;
@@ -102,6 +141,10 @@ sgc_status sgc_choose_device(sgc_world *w, const sgc_config *c, sgc_device_spec 
     if (all) {
         SGC_TRY(choose_gpu(w, &gpus, spec));
         spec->name = t->bf16 ? "cuda_bf16" : t->fp16 ? "cuda_fp16" : "cuda";
+        SGC_TRY(choose_attention(w, c, spec));
+    } else if (c->device.attention == SGC_ATTENTION_CUDNN) {
+        st = sgc_err(SGC_ECONFIG, "--device.attention cudnn: node %s has no GPU for this job (%s), and cuDNN is a library of GPUs: write --device.attention auto",
+                     sgc_node_name(), gpus.none);
     } else if (is_for_gpus(c) && c->device.type == SGC_DEVICE_CUDA) {
         st = sgc_err(SGC_EDEVICE, "--device.type cuda: node %s has no GPU for this job: %s; ask for one, or write --use_cpu true", sgc_node_name(), gpus.none);
     } else if (t->fp16) {

@@ -8,8 +8,9 @@ static sgc_status arena_bytes(const sgc_need *n, sgc_mode mode, int64_t B, size_
     sgc_status st = SGC_OK;
     sgc_graph *g = NULL;
     sgc_device_ops ops = *n->device->ops;
+    sgc_device blind = *n->device;
     ops.is_null = true;
-    sgc_device blind = {.ops = &ops};
+    blind.ops = &ops;
     sgc_graph_spec spec = {.mode = mode, .B = B, .T = n->block, .checkpointing = n->checkpointing};
     SGC_TRY(sgc_graph_build(&g, n->model, &blind, &spec));
     *bytes = sgc_graph_arena_bytes(g);

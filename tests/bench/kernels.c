@@ -1,6 +1,6 @@
 /*
  * kernels DEVICE [B T [SECONDS]]: the rate of every kernel at the shapes of GPT-2 124M, B = 4, T = 256 unless told, as two sides of one metric: ours, and
- * what this machine gives: the best rate of all products for those that compute, a copy of as many bytes for those that move memory.
+ * where it is there cuDNN's (attention), and what this machine gives: the best rate of all products for those that compute, a copy of as many bytes for those that move memory.
  * A rate is measured for 0.05 s unless told, five times.
  * The bytes of a kernel are those it cannot avoid: each array once. Small arrays stay in the last cache, for the kernel and for the copy.
  */
@@ -129,6 +129,23 @@ static void measure(bench *b, const char *row, const struct op *o)
                   is_host ? (void *)&b->copy : b);
 }
 
+/* The same attention by cuDNN, if this program, machine and type have it. */
+static void measure_cudnn(bench *b, const char *row)
+{
+    sgc_device d;
+    const sgc_device_spec spec = {.name = b->ops->name, .node_size = 1, .attention = SGC_ATTENTION_CUDNN};
+    if (!b->ops->memory || sgc_device_open_spec(&d, &spec) != SGC_OK) return;
+    bench other = *b;
+    size_t bytes[2];
+    other.device = d;
+    const sgc_attention_shape s = {.B = B, .T = T, .C = C, .H = H, .backward = true};
+    if (d.ops->attention_prepare(&d, &s, bytes) == SGC_OK) {
+        bench_rate_on(&other.device, (bench_what){row, "attention forward", "cuDNN", "GFLOP/s"}, 2e-9 * (double)(B * T * T * C), least_s, attention, &other);
+        bench_rate_on(&other.device, (bench_what){row, "attention backward", "cuDNN", "GFLOP/s"}, 5e-9 * (double)(B * T * T * C), least_s, attention_back, &other);
+    }
+    sgc_device_close(&other.device);
+}
+
 static void measure_all(bench *b, const char *row)
 {
     const bool mixed = b->ops->value != b->ops->wide;
@@ -165,6 +182,7 @@ static void measure_all(bench *b, const char *row)
     };
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) measure(b, row, &ops[i]);
     if (mixed) measure(b, row, &(struct op){"rounding to bf16", to_values, MOVES(P, P)});
+    measure_cudnn(b, row);
 }
 
 /* Any memory of the host to the device's. */

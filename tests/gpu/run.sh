@@ -5,7 +5,7 @@
 #   PEER_PYTHON=python3              a Python with torch and transformers: measured beside ours
 #   LIBRARIES=DIR:DIR                where cuBLASLt and NCCL are, if the loader and PEER_PYTHON do not know
 #   GPU_BATCH=32 GPU_BATCH_XL=8      samples of a micro-batch, with GPT-2 of 124 million and of 1.5 billion parameters
-#   GPU_STEPS="kernels ..."          only these of: kernels training nccl bench small xl profile
+#   GPU_STEPS="kernels ..."          only these of: kernels attention training nccl bench small xl profile
 # Exit status: 0 all checks passed; 1 one failed; 77 there is no GPU.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,10 +13,11 @@ started=$(date +%s)
 die() { echo "run.sh: $1" >&2; exit 1; }
 
 # ---- a bundle: programs, the libraries they load but those of the system, and MPI's plugins
-programs="stagecoach tests/gpu/device_kernels tests/bench/kernels tests/bench/tokens"
+programs="stagecoach tests/gpu/device_kernels tests/gpu/device_attention tests/bench/kernels tests/bench/tokens"
 copy_libraries() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | grep -vE '/(libc|libm|ld-linux[^/]*|libpthread|libdl|librt)\.so' | sort -u; }
 bundle() {
     local to=$1 path prefix name
+    [ -x tests/gpu/device_attention ] || programs=${programs/ tests\/gpu\/device_attention/} # without cuDNN there is none
     for name in $programs; do [ -x "$name" ] || die "there is no $name here: make && make test-programs, in the build directory"; done
     mkdir -p "$to/bin" "$to/lib" "$to/mpi" || exit 1
     # shellcheck disable=SC2086
@@ -53,7 +54,7 @@ else
     in_bundle() { echo "$PWD/$1"; }
     peer_script=$here/../bench/peer_model.py
 fi
-stagecoach=${STAGECOACH:-$(in_bundle stagecoach)} kernels=${DEVICE_KERNELS:-$(in_bundle tests/gpu/device_kernels)}
+stagecoach=${STAGECOACH:-$(in_bundle stagecoach)} attention=${DEVICE_ATTENTION:-$(in_bundle tests/gpu/device_attention)} kernels=${DEVICE_KERNELS:-$(in_bundle tests/gpu/device_kernels)}
 bench=${DEVICE_BENCH:-$(in_bundle tests/bench/kernels)} tokens=$(in_bundle tests/bench/tokens)
 # PyTorch brings libraries of its own.
 if [ -n "$PEER_PYTHON" ]; then
@@ -108,6 +109,17 @@ check_kernels() {
     [ $status -ne 77 ] || { echo "no GPU: $(tail -n 1 "$work/log")"; exit 77; }
     cat "$work/out" >>"$work/log"
     passed kernels $status
+}
+# Attention by cuDNN, where it was built in and the machine has it.
+check_attention() {
+    [ -x "$attention" ] || { put "attention by cuDNN" '"not built in"'; return; }
+    limited 240 env CK_FORK=no "$attention"; local status=$?
+    if [ $status -eq 77 ]; then put "attention by cuDNN" '"not there"'; return; fi
+    cat "$work/out" >>"$work/log"
+    passed "attention by cuDNN" $status
+    local options=(--device.type cuda --bf16 true --model.attn_pdrop 0 --device.attention)
+    train own "${options[@]}" own && train cudnn "${options[@]}" cudnn && agree cudnn own 1e-2; passed "training with cuDNN's attention agrees with own kernels" $?
+    train cudnn-again "${options[@]}" cudnn && cmp <(losses cudnn) <(losses cudnn-again) >>"$work/log"; passed "training with cuDNN's attention repeats itself" $?
 }
 check_training() {
     train cpu --use_cpu true && train gpu --device.type cuda && agree gpu cpu 1e-4; passed "training in fp32 agrees with the CPU" $?
@@ -166,7 +178,10 @@ gpt2() {
     passed "$name trains" $status
 }
 measure_small() {
-    if [ "${DRY:-0}" = 0 ]; then gpt2 gpt2-124m "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257
+    if [ "${DRY:-0}" = 0 ]; then
+        gpt2 gpt2-124m "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257
+        # what device.attention auto is worth; its rule may be wrong for this GPU
+        PEER_PYTHON='' gpt2 gpt2-124m-own-attention "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257 --device.attention own
     else gpt2 gpt2-124m 2 gpt2 --model.n_positions 16 --model.n_embd 16 --model.n_layer 1 --model.n_head 1; fi
 }
 measure_xl() {
@@ -186,9 +201,9 @@ head -c 1000000 /dev/urandom >"$work/random.txt"
 for file in "small 256" "large 50257"; do
     "$tokens" "$work/${file% *}.h5" "${file#* }" "$work/random.txt" || die "no token file"
 done
-for step in ${GPU_STEPS:-kernels training nccl bench small xl profile}; do
+for step in ${GPU_STEPS:-kernels attention training nccl bench small xl profile}; do
     case $step in
-    kernels | training | nccl) "check_$step" ;;
+    kernels | attention | training | nccl) "check_$step" ;;
     bench | small | xl | profile) "measure_$step" ;;
     *) die "there is no step '$step'" ;;
     esac

@@ -1,4 +1,4 @@
-/* Attention: which kernels serve a call. */
+/* Attention by the kernels here: which of them serve a call. */
 #include "device/cuda/attention.cuh"
 
 static attention call_of(int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop)
@@ -20,19 +20,19 @@ static bool has_tensor_cores(const sgc_device *d, const attention *a)
     return d->ops->value != SGC_F32 && (a->D == 64 || a->D == 128);
 }
 
-void sgc_cuda_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop)
+void sgc_cuda_attention_own_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop)
 {
-    if (B == 0 || T == 0 || !sgc_attention_is_served(d, C / H)) return;
+    if (!sgc_attention_is_served(d, C / H)) return;
     attention a = call_of(B, T, C, H, drop);
     a.qkv = qkv, a.y = y, a.lse = (float *)lse;
     if (has_tensor_cores(d, &a)) sgc_attention_mma_forward(d, &a);
     else sgc_attention_plain_forward(d, &a);
 }
 
-void sgc_cuda_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
-                                 int64_t C, int64_t H, const sgc_dropout *drop)
+void sgc_cuda_attention_own_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
+                                     int64_t C, int64_t H, const sgc_dropout *drop)
 {
-    if (B == 0 || T == 0 || !sgc_attention_is_served(d, C / H)) return;
+    if (!sgc_attention_is_served(d, C / H)) return;
     attention a = call_of(B, T, C, H, drop);
     a.qkv = qkv, a.y = (void *)y, a.lse = (float *)lse, a.dy = dy, a.dqkv = dqkv;
     if (!(a.delta = (float *)sgc_cuda_scratch(d, (size_t)(B * H * T) * sizeof(float)))) return;

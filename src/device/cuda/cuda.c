@@ -138,6 +138,7 @@ void sgc_cuda_close(sgc_device *d)
 {
     sgc_cuda *cuda = sgc_cuda_of(d);
     if (cuda->stream) cudaStreamSynchronize(cuda->stream);
+    sgc_cuda_attention_close(d);
     sgc_cuda_matmul_close(d);
     sgc_device_free(d, cuda->scratch);
     if (cuda->stream) cudaStreamDestroy(cuda->stream);
@@ -160,6 +161,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
     snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);
     SGC_TRY(sgc_cuda_matmul_open(d));
+    SGC_TRY(sgc_cuda_attention_open(d, spec->attention));
 done:
     if (st != SGC_OK) sgc_cuda_close(d);
     return st;
@@ -214,6 +216,7 @@ sgc_status sgc_cuda_status(sgc_device *d)
 #define CUDA_OPS(device, value_type) \
     { \
         .name = device, .value = value_type, .wide = SGC_F32, .memory = &sgc_cuda_memory, .chunk_bytes = (size_t)1 << 30, .row_multiple = 64, .largest_head = 256, \
+        .attention_prepare = sgc_cuda_attention_prepare, \
         .embedding_forward = sgc_cuda_embedding_forward, \
         .embedding_backward = sgc_cuda_embedding_backward, \
         .layer_norm_forward = sgc_cuda_layer_norm_forward, \

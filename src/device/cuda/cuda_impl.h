@@ -20,6 +20,7 @@ typedef struct sgc_cuda {
     int n_sms;                /* multiprocessors            */
     cudaStream_t stream;
     struct sgc_cuda_matmul *matmul; /* owned: products by shape, their workspace */
+    struct sgc_cudnn_attention *cudnn; /* owned; NULL: attention is not left to it */
     void *scratch;            /* owned: grows to what the largest shape needs */
     size_t scratch_bytes;
     bool tf32;
@@ -52,6 +53,14 @@ void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *p);
 
 /* widen.cu: 16-bit values as floats */
 void sgc_cuda_widen(sgc_device *d, float *wide, const void *values, int64_t n);
+/* cudnn_attention.c, in programs that were built with cuDNN. forward, backward: false: nothing was done, it is for the kernels here */
+sgc_status sgc_cudnn_attention_open(sgc_device *d, bool is_asked_for);
+void sgc_cudnn_attention_close(sgc_device *d);
+sgc_status sgc_cudnn_attention_prepare(sgc_device *d, const sgc_attention_shape *s, size_t bytes[2]);
+bool sgc_cudnn_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, const sgc_attention_shape *s);
+bool sgc_cudnn_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, const sgc_attention_shape *s);
+/* Of the library, as 91900. SGC_EDEVICE: it cannot be opened */
+sgc_status sgc_cudnn_find(int *version);
 /* elementwise.cu */
 void sgc_cuda_activation_forward(sgc_device *d, int kind, void *y, const void *x, int64_t n);
 void sgc_cuda_activation_backward(sgc_device *d, int kind, void *dx, const void *dy, const void *x, int64_t n);
@@ -76,10 +85,18 @@ void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, 
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
                             int64_t ld, double smoothing, double scale);
-/* attention.cu: chooses among attention_mma.cu (tensor cores; D 64 and 128, 16-bit values) and attention_plain.cu (any D, any type) */
+/* attention_choice.c: cuDNN or the kernels here */
+sgc_status sgc_cuda_attention_open(sgc_device *d, int choice); /* sgc_attention_choice */
+void sgc_cuda_attention_close(sgc_device *d);
+sgc_status sgc_cuda_attention_prepare(sgc_device *d, const sgc_attention_shape *s, size_t bytes[2]);
 void sgc_cuda_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
 void sgc_cuda_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
                                  int64_t C, int64_t H, const sgc_dropout *drop);
+/* attention.cu: chooses among attention_mma.cu (tensor cores; D 64 and 128, 16-bit values) and attention_plain.cu (any D, any type) */
+void sgc_cuda_attention_own_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H,
+                                    const sgc_dropout *drop);
+void sgc_cuda_attention_own_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
+                                     int64_t C, int64_t H, const sgc_dropout *drop);
 void sgc_cuda_attention_cached(sgc_device *d, void *y, void *cache_k, void *cache_v, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H,
                                int64_t position, int64_t capacity);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cublasLt.h"
+#include "cudnn_graph.h"
 #include "nccl.h"
 
 #define FUNCTION(name) {#name, (void *)name}
@@ -17,6 +18,9 @@ static const struct { const char *name; void *function; } functions[] = {
     FUNCTION(ncclCommFinalize), FUNCTION(ncclCommDestroy), FUNCTION(ncclCommAbort), FUNCTION(ncclCommGetAsyncError), FUNCTION(ncclCommRegister),
     FUNCTION(ncclCommDeregister), FUNCTION(ncclAllGather), FUNCTION(ncclBroadcast), FUNCTION(ncclSend), FUNCTION(ncclRecv), FUNCTION(ncclGroupStart),
     FUNCTION(ncclGroupEnd),
+    FUNCTION(cudnnGetVersion), FUNCTION(cudnnGetErrorString), FUNCTION(cudnnGetLastErrorString), FUNCTION(cudnnCreate), FUNCTION(cudnnDestroy),
+    FUNCTION(cudnnSetStream), FUNCTION(cudnnBackendCreateDescriptor), FUNCTION(cudnnBackendDestroyDescriptor), FUNCTION(cudnnBackendSetAttribute),
+    FUNCTION(cudnnBackendGetAttribute), FUNCTION(cudnnBackendFinalize), FUNCTION(cudnnBackendExecute),
 };
 
 static char failure[300];
@@ -27,7 +31,7 @@ void *emulated_dlopen(const char *file, int)
 {
     const char *base = strrchr(file, '/');
     base = base ? base + 1 : file;
-    static const char *const known[] = {"cublasLt", "nccl"};
+    static const char *const known[] = {"cublasLt", "cudnn", "nccl"};
     const char *without = getenv("EMULATED_WITHOUT");
     for (const char *name : known)
         if (strncmp(base, "lib", 3) == 0 && strncmp(base + 3, name, strlen(name)) == 0 && !(without && strstr(without, name))) return &failure;
