@@ -96,7 +96,7 @@ static sgc_status find_cudnn_local(int *version)
     return sgc_err(SGC_EDEVICE, "this stagecoach was built without cuDNN: build it with ./configure --with-cudnn, or write --device.attention own");
 }
 
-/* All ranks have the same cuDNN, or none is used: one that computed with another would give other bits on the day that it gets another rank's work. */
+/* All ranks use the same cuDNN, or none: which rank does what work must not decide about bits. */
 static sgc_status choose_attention(sgc_world *w, const sgc_config *c, sgc_device_spec *spec)
 {
     const bool is_asked_for = c->device.attention == SGC_ATTENTION_CUDNN, has_short_values = c->training.bf16 || c->training.fp16;

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cudnn_graph.h"
 #include "defects.h"
 #include "emulation.h"
 #include "sanitizer.h"
@@ -313,6 +314,66 @@ START_TEST(memory_has_an_end)
 }
 END_TEST
 
+static cudnnBackendDescriptor_t descriptor(cudnnBackendDescriptorType_t type)
+{
+    cudnnBackendDescriptor_t d;
+    ck_assert_int_eq(cudnnBackendCreateDescriptor(type, &d), CUDNN_STATUS_SUCCESS);
+    return d;
+}
+
+static void make_tensor(cudnnBackendDescriptor_t d, int64_t uid, bool is_virtual)
+{
+    const int64_t n[4] = {1, 1, 2, 2}, strides[4] = {4, 4, 2, 1}, alignment = 16;
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    ck_assert_int_eq(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, n), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_ne(cudnnBackendFinalize(d), CUDNN_STATUS_SUCCESS); /* it has no id */
+    ck_assert_int_eq(cudnnBackendSetAttribute(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendFinalize(d), CUDNN_STATUS_SUCCESS);
+}
+
+static void leave_a_descriptor(void)
+{
+    cudnnHandle_t handle;
+    cudnnCreate(&handle);
+    descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    cudnnDestroy(handle);
+}
+
+START_TEST(descriptors_of_cudnn_are_held_to_its_rules)
+{
+    cudnnBackendDescriptor_t x = descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR), y = descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    cudnnBackendDescriptor_t node = descriptor(CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR), graph = descriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    const int64_t five = 5;
+    cudnnHandle_t handle;
+    ck_assert_int_eq(cudnnCreate(&handle), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(x, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_INT64, 1, &five), CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE);
+    ck_assert_int_eq(cudnnBackendSetAttribute(x, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 1, &five), CUDNN_STATUS_BAD_PARAM);
+    ck_assert_int_eq(cudnnBackendSetAttribute(x, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, CUDNN_TYPE_INT64, 1, &five), CUDNN_STATUS_BAD_PARAM);
+    ck_assert_int_eq(cudnnBackendSetAttribute(node, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x), CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED);
+    make_tensor(x, 1, true);
+    make_tensor(y, 2, false);
+    ck_assert_int_eq(cudnnBackendSetAttribute(x, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &five), CUDNN_STATUS_NOT_SUPPORTED);
+    ck_assert_int_eq(cudnnBackendSetAttribute(node, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendFinalize(node), CUDNN_STATUS_BAD_PARAM); /* of nothing */
+    ck_assert_int_eq(cudnnBackendSetAttribute(node, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &y), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendFinalize(node), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_eq(cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &node), CUDNN_STATUS_SUCCESS);
+    ck_assert_int_ne(cudnnBackendFinalize(graph), CUDNN_STATUS_SUCCESS); /* nothing writes x, which is virtual */
+    char why[200];
+    cudnnGetLastErrorString(why, sizeof(why));
+    ck_assert_str_eq(why, "nothing writes a virtual tensor that is read");
+    cudnnBackendDescriptor_t const all[] = {graph, node, y, x};
+    for (int i = 0; i < 4; i++) cudnnBackendDestroyDescriptor(all[i]);
+    cudnnDestroy(handle);
+    FOUND(leave_a_descriptor, "cuDNN: 1 descriptors outlive the handle");
+}
+END_TEST
+
 UNIT_MAIN("emulated GPU", a_missing_barrier_gives_other_numbers_in_another_order,
           warps_work_together,
           a_barrier_that_not_all_threads_reach_is_found,
@@ -328,4 +389,5 @@ UNIT_MAIN("emulated GPU", a_missing_barrier_gives_other_numbers_in_another_order
           copies_must_be_what_they_say,
           launches_beyond_a_gpu_are_refused,
           a_failed_kernel_is_the_answer_to_everything_after,
-          memory_has_an_end)
+          memory_has_an_end,
+          descriptors_of_cudnn_are_held_to_its_rules)
