@@ -51,7 +51,7 @@ check "... at stage 3 have the bits of stage 0" train_same cudnn-2 cudnn-2-3 2 -
 check "fp16" train fp16 1 --bf16 false --fp16 true --device.attention cudnn
 check "... with own kernels" train fp16-own 1 --bf16 false --fp16 true --device.attention own
 check "... has nearly the same losses" near fp16-own fp16 2e-3
-evaluate() { timeout 100 "$STAGECOACH" eval "$work/tiny.cfg" --output_dir "$work/cudnn" --resume_from_checkpoint latest "$@" | sed -n 's/.*eval_loss *= //p'; }
+evaluate() { timeout 100 "$STAGECOACH" eval "$work/tiny.cfg" --output_dir "$work/cudnn" --resume_from_checkpoint latest "$@" 2>"$work/eval.log" | sed -n 's/.*eval_loss *= //p'; }
 near_values() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; exit !(a != "" && b != "" && d < 5e-3 && d > -5e-3) }'; }
 check "eval with it is near that with own kernels" near_values "$(evaluate --device.attention cudnn)" "$(evaluate --device.attention own)"
 
