@@ -54,6 +54,7 @@ static void adapt_to_one_text(sgc_config *c)
     if (c->device.type == SGC_DEVICE_CUDA) c->device.type = SGC_DEVICE_AUTO;
     c->training.has_tf32 = false;
     c->device.share = true;
+    c->device.attention = SGC_ATTENTION_OWN; /* decoding has no other */
     c->comm.backend = SGC_BACKEND_AUTO;
 }
 

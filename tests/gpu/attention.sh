@@ -55,6 +55,10 @@ evaluate() { timeout 100 "$STAGECOACH" eval "$work/tiny.cfg" --output_dir "$work
 near_values() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; exit !(a != "" && b != "" && d < 5e-3 && d > -5e-3) }'; }
 check "eval with it is near that with own kernels" near_values "$(evaluate --device.attention cudnn)" "$(evaluate --device.attention own)"
 
+generates() { timeout 100 "$@" "$STAGECOACH" generate "$work/cudnn/checkpoint-4" --prompt "static " --max_new_tokens 4 --temperature 0 >"$work/said" && test -s "$work/said"; }
+check "generate speaks after a training with it" generates env
+check "... and where there is no GPU" generates env EMULATED_NO_DRIVER=1
+
 # where auto leaves it
 own() { local name=$1 words=$2; shift 2; env "$@" bash -c "$(declare -f train ranks); work=$work STAGECOACH=$STAGECOACH; train $name 1" && says "$name" "$words" && same own "$name"; }
 check "without the library auto computes with own kernels" own absent 'own kernels: cuDNN cannot be opened: libcudnn.so.9' EMULATED_WITHOUT=cudnn

@@ -71,7 +71,7 @@ sgc_status sgc_cudnn_attention_open(sgc_device *d, bool is_asked_for)
         st = sgc_err(SGC_EDEVICE, "GPU %d (%s): cudnnCreate: %s", cuda->ordinal, cuda->name, library->GetErrorString(rc));
         goto done;
     }
-    x->masked = library->version < 91000 ? -FLT_MAX : -INFINITY; /* older ones make NaN of infinities */
+    x->masked = library->version < 91000 ? -FLT_MAX : -INFINITY; /* older ones want a number */
     const size_t n = strlen(d->about);
     char text[32];
     snprintf(d->about + n, sizeof(d->about) - n, ", %s", version_text(library, text));

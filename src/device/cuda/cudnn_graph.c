@@ -7,6 +7,7 @@
  */
 #include "device/cuda/cudnn_impl.h"
 
+#include <assert.h>
 #include <string.h>
 
 typedef cudnnBackendDescriptor_t descriptor;
@@ -24,7 +25,8 @@ descriptor sgc_cudnn_make(sgc_cudnn_graph *g, cudnnBackendDescriptorType_t type,
     descriptor d = NULL;
     if (g->rc != CUDNN_STATUS_SUCCESS) return NULL;
     g->what = what;
-    if (g->n_made == SGC_CUDNN_MOST_DESCRIPTORS || !is_well(g, g->target->library->BackendCreateDescriptor(type, &d), what)) return NULL;
+    assert(g->n_made < SGC_CUDNN_MOST_DESCRIPTORS);
+    if (!is_well(g, g->target->library->BackendCreateDescriptor(type, &d), what)) return NULL;
     return g->made[g->n_made++] = d;
 }
 

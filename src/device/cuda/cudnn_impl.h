@@ -19,7 +19,7 @@ enum {
     SGC_CUDNN_SCALE, SGC_CUDNN_MASKED, SGC_CUDNN_ONE, /* one float each, of the host */
     SGC_CUDNN_VIRTUAL         /* from here on: of no memory                          */
 };
-enum { SGC_CUDNN_MOST_NODES = 32, SGC_CUDNN_MOST_DESCRIPTORS = 128 };
+enum { SGC_CUDNN_MOST_NODES = 32, SGC_CUDNN_MOST_DESCRIPTORS = 192 };
 
 /* Causal attention of [B, T, 3, H, D] as device.h has it. */
 typedef struct sgc_cudnn_shape {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_ENGINES = 32, MOST_NOTES = CUDNN_NUMERICAL_NOTE_TYPE_COUNT };
+enum { MOST_ENGINES = 16, MOST_NOTES = CUDNN_NUMERICAL_NOTE_TYPE_COUNT };
 
 /* The engines that the heuristic proposes, the best first, as descriptors of the graph's. */
 static int64_t propose(sgc_cudnn_graph *g, cudnnBackendDescriptor_t engines[MOST_ENGINES])
