@@ -68,7 +68,7 @@ counted() {
 run() {
     local name=$1 log=$logs/${1//\//_} status p f s start=$SECONDS; shift
     wanted "$name" || return 0
-    timeout -k 10 1200 "$@" >"$log" 2>&1 </dev/null
+    timeout -k 10 $((STAGECOACH_TEST_ALL == 1 ? 3600 : 1200)) "$@" >"$log" 2>&1 </dev/null
     status=$?
     read -r p f s <<<"$(counted "$log")"
     if [ "$status" -eq 77 ] && [ $((p + f + s)) -eq 0 ]; then

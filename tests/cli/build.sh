@@ -128,14 +128,14 @@ check uninstall_leaves_no_file uninstall_removes_everything
 check dist_holds_every_file_of_the_repository dist_holds_every_file
 
 if [ "$all" = 1 ]; then
-    check gcc_compiles_inside_the_tree_without_a_warning compiles_cleanly "$work/source" "$work/source"
+    check gcc_compiles_inside_the_tree_without_a_warning compiles_cleanly "$work/source" "$work/source" --without-cuda
     (cd "$work/source" && make -s distclean) >"$work/distclean" 2>&1 || bad distclean_of_a_tree "$(cat "$work/distclean")"
     if command -v clang-14 >/dev/null; then
-        check clang_compiles_without_a_warning compiles_cleanly "$work/source" "$work/clang" CC=clang-14
+        check clang_compiles_without_a_warning compiles_cleanly "$work/source" "$work/clang" CC=clang-14 CXX=clang++-14 --with-cuda-arch=90
     else
         skip clang_compiles_without_a_warning "no clang-14"
     fi
-    if compiles_cleanly "$work/source" "$work/cblas" --without-onednn >"$work/cblas.log" 2>&1; then
+    if compiles_cleanly "$work/source" "$work/cblas" --without-onednn --without-cuda >"$work/cblas.log" 2>&1; then
         ok without_onednn_it_compiles_with_cblas_and_without_a_warning
         check version_tells_the_cblas_in_use bash -c "'$work/cblas/stagecoach' --version | grep CBLAS"
         check unit_tests_pass_with_cblas make -s -C "$work/cblas" check TESTS="$(unit_programs)"
@@ -146,6 +146,7 @@ if [ "$all" = 1 ]; then
         bad without_onednn_it_compiles_with_cblas_and_without_a_warning "$(tail -n 20 "$work/cblas.log")"
     fi
     mkdir "$work/distcheck"
-    check distcheck_passes bash -c "cd '$work/distcheck' && '$work/source/configure' && make distcheck TESTS='$(unit_programs)'"
+    check distcheck_passes bash -c "cd '$work/distcheck' && '$work/source/configure' --with-cuda-arch=90 &&
+        make distcheck DISTCHECK_CONFIGURE_FLAGS=--with-cuda-arch=90 TESTS='$(unit_programs)'"
 fi
 finish
