@@ -34,11 +34,11 @@ END_OF_FILE
 # not_for NAME PATTERN VERSION OPTION...: configure with that toolkit
 not_for() {
     local name=$1 pattern=$2 version=$3; shift 3
-    refuses "$name" 1 "$pattern" env -C "$work/none" "$top/configure" --with-cuda="$work/cuda-$version" "$@"
+    refuses "$name" 1 "$pattern" env -u NVCC -C "$work/none" "$top/configure" --with-cuda="$work/cuda-$version" "$@"
 }
 # compiles_for LIST FLAGS: what nvcc would be told; nothing else is looked for, since the C compiler does not work
 compiles_for() {
-    env -C "$work/none" "$top/configure" --with-cuda="$work/cuda-12.8" CC=false ${1:+--with-cuda-arch="$1"}
+    env -u NVCC -C "$work/none" "$top/configure" --with-cuda="$work/cuda-12.8" CC=false ${1:+--with-cuda-arch="$1"}
     sed -n "s/^NVCC_ARCH='\(.*\)'/\1/p" "$work/none/config.log" >"$work/flags"
     cat "$work/flags"
     sed 's/ *-gencode arch=compute_/ /g; s/,code=/>/g' "$work/flags" | grep -qx " $2"
