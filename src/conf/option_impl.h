@@ -109,5 +109,6 @@ void sgc_problem(sgc_problems *p, int row, const char *where, const char *format
 void sgc_config_read_file(sgc_config *c, const char *path, sgc_problems *p);
 void sgc_config_read_arguments(sgc_config *c, int n_args, char *const *args, sgc_problems *p);
 void sgc_config_check(const sgc_config *c, sgc_problems *p);
+void sgc_config_check_to_train(const sgc_config *c, sgc_problems *p); /* what else a training needs */
 
 #endif
