@@ -59,10 +59,10 @@ static sgc_status load(sgc_config *c, const char *file, int n_args, char *const 
     sgc_problems problems = {0};
     sgc_status st = start(c);
     if (st != SGC_OK) return st;
-    if (file != NULL) sgc_config_read_file(c, file, &problems);
+    bool is_read = file == NULL || sgc_config_read_file(c, file, &problems);
     sgc_config_read_arguments(c, n_args, args, &problems);
     sgc_config_check(c, &problems);
-    if (trains) sgc_config_check_to_train(c, &problems);
+    if (trains && is_read) sgc_config_check_to_train(c, &problems); /* else what is missing may stand there */
     expand_home(c);
     st = report(&problems);
     sgc_str_free(&problems.lines);
