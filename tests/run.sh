@@ -109,7 +109,7 @@ done
 san=()
 for test in $tests; do
     case $test in
-    */device_kernels | *.sh) ;;
+    */device_* | */test_plans | *.sh) ;; # with CUDA only
     tests/unit/* | tests/gpu/* | tests/mpi/test_nccl) wanted "sanitizers/${test#tests/unit/}" && san+=("$test") ;;
     esac
 done
