@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # --device.attention: training with cuDNN's attention has the losses of the own kernels and of CPUs, auto takes it where its rule says so, and what
 # cannot be had is said. All on emulated GPUs, with an emulated cuDNN.
+# shellcheck source=../lib.sh disable=SC2154
 . "$(dirname "$0")/../lib.sh"
 unset CUDA_VISIBLE_DEVICES
 STAGECOACH=$(dirname "$STAGECOACH")/tests/gpu/stagecoach-emulated
@@ -72,6 +73,7 @@ check "... which the log says" says dropping 'own kernels, because model.attn_pd
 check "... and nothing else changes it" train_same dropping dropping-own 1 --model.attn_pdrop 0.1 --device.attention own
 check "full_determinism computes with own kernels" train full 1 --full_determinism true
 check "... of which nothing is said" silent full
+# shellcheck disable=SC2016
 printf '#!/bin/bash\n[ "$OMPI_COMM_WORLD_RANK" = 1 ] && export EMULATED_WITHOUT=cudnn\nexec "$@"\n' >"$work/one" && chmod +x "$work/one"
 one_rank() { ranks 2 "$work/one" "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/mixed" >"$work/mixed.log" 2>&1 && says mixed 'own kernels: cuDNN cannot be opened'; }
 check "all ranks use it, or none" one_rank
