@@ -139,6 +139,7 @@ void sgc_cuda_close(sgc_device *d)
     sgc_cuda *cuda = sgc_cuda_of(d);
     if (cuda->stream) cudaStreamSynchronize(cuda->stream);
     sgc_cuda_matmul_close(d);
+    sgc_device_free(d, cuda->factors);
     sgc_device_free(d, cuda->scratch);
     if (cuda->stream) cudaStreamDestroy(cuda->stream);
     free(cuda);
@@ -153,6 +154,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     if (!cuda) return sgc_err(SGC_ENOMEM, "no memory for a GPU's state");
     d->state = cuda;
     cuda->tf32 = spec->tf32;
+    cuda->graphs = spec->graphs;
     SGC_TRY(choose(cuda, spec, &is_shared));
     SGC_TRY(look_at(cuda));
     SGC_TRY(check(cuda, is_shared));
@@ -160,6 +162,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
     snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);
     SGC_TRY(sgc_cuda_matmul_open(d));
+    if (!(cuda->factors = sgc_device_alloc(d, SGC_MEM_ACTIVATIONS, SGC_CUDA_FACTORS_BYTES))) st = SGC_ENOMEM;
 done:
     if (st != SGC_OK) sgc_cuda_close(d);
     return st;
@@ -168,6 +171,10 @@ done:
 void sgc_cuda_fail(sgc_device *d, const char *what, const char *why)
 {
     sgc_cuda *cuda = sgc_cuda_of(d);
+    if (d->is_recording) {
+        if (!cuda->refusal[0]) snprintf(cuda->refusal, sizeof(cuda->refusal), "%s: %s", what, why);
+        return;
+    }
     if (cuda->failed) return;
     cuda->failed = true;
     snprintf(cuda->failure, sizeof(cuda->failure), "%s: %s", what, why);

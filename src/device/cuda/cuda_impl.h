@@ -13,6 +13,8 @@
 extern "C" {
 #endif
 
+enum { SGC_CUDA_FACTORS_BYTES = 64 };
+
 typedef struct sgc_cuda {
     int ordinal;              /* among the visible devices */
     char name[128];           /* "NVIDIA H100 80GB HBM3"   */
@@ -22,7 +24,12 @@ typedef struct sgc_cuda {
     struct sgc_cuda_matmul *matmul; /* owned: products by shape, their workspace */
     void *scratch;            /* owned: grows to what the largest shape needs */
     size_t scratch_bytes;
+    int64_t n_scratches;      /* how often it was replaced: what was recorded before knows another */
+    sgc_adamw rule;           /* of the last call of adamw */
+    void *factors;            /* owned: what adamw.cu makes of it */
     bool tf32;
+    bool graphs;              /* calls that come again are recorded */
+    char refusal[512];        /* while recording: the first failure, which then is none of the device's */
     bool failed;              /* the first failure since the device was opened: */
     char failure[512];        /* what was called, and what CUDA says of it       */
 } sgc_cuda;
@@ -41,6 +48,10 @@ sgc_status sgc_cuda_status(sgc_device *d);
 void *sgc_cuda_scratch(sgc_device *d, size_t bytes);
 
 extern const sgc_device_memory sgc_cuda_memory;
+
+/* recording.c: of sgc_cuda_memory */
+void sgc_cuda_repeat(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
+void sgc_cuda_forget(sgc_device *d, sgc_recording *r);
 
 /* architectures.cu: for which compute capabilities the kernels were compiled, in rising order as 800, 900; 0 at the end. */
 extern const int sgc_cuda_architectures[];
@@ -62,6 +73,7 @@ void sgc_cuda_add_into(sgc_device *d, void *sum, const void *x, int64_t n);
 /* adamw.cu */
 void sgc_cuda_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
                     const sgc_adamw *a);
+void sgc_cuda_adamw_rule(sgc_device *d, const sgc_adamw *a);
 void sgc_cuda_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
 /* embedding.cu */
 void sgc_cuda_embedding_forward(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C,
@@ -75,7 +87,7 @@ void sgc_cuda_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw
 void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                            int64_t ld, double smoothing, double scale);
+                            int64_t ld, double smoothing, const double *scale);
 /* attention.cu: chooses among attention_mma.cu (tensor cores; D 64 and 128, 16-bit values) and attention_plain.cu (any D, any type) */
 void sgc_cuda_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
 void sgc_cuda_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
