@@ -247,14 +247,14 @@ START_TEST(what_the_host_reads_too_early_is_not_there)
 }
 END_TEST
 
-/* to = from + 2, but for a 0. */
-static cudaGraphExec_t captured(cudaStream_t s, float *to, const float *from)
+/* to = from + 2 by way of `between`, but to[1] = 0 */
+static cudaGraphExec_t captured(cudaStream_t s, float *to, float *between, const float *from)
 {
     cudaGraph_t graph;
     cudaGraphExec_t executable;
     ok(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
-    ok(add_one(s, to, from));
-    ok(add_one(s, to, to));
+    ok(add_one(s, between, from));
+    ok(add_one(s, to, between));
     ok(cudaMemsetAsync((void *)(to + 1), 0, sizeof(*to), s));
     ok(cudaStreamEndCapture(s, &graph));
     ok(cudaGraphInstantiate(&executable, graph, 0));
@@ -265,24 +265,24 @@ static cudaGraphExec_t captured(cudaStream_t s, float *to, const float *from)
 START_TEST(a_graph_does_what_was_captured_when_it_is_launched)
 {
     cudaStream_t s = stream();
-    float *a = managed(), *b = managed();
+    float *a = managed(), *b = managed(), *c = managed();
     for (long lazy = 0; lazy < 4; lazy++) {
-        for (int i = 0; i < N; i++) a[i] = (float)i, b[i] = -1;
+        for (int i = 0; i < N; i++) a[i] = (float)i, c[i] = -1;
         emulated_set_lazy(lazy);
-        cudaGraphExec_t executable = captured(s, b, a);
+        cudaGraphExec_t executable = captured(s, c, b, a);
         ok(cudaStreamSynchronize(s));
-        ck_assert_double_eq(b[3], -1);
+        ck_assert_double_eq(c[3], -1);
         for (int round = 0; round < 3; round++) {
             ok(cudaGraphLaunch(executable, s));
             ok(cudaStreamSynchronize(s));
-            ck_assert_double_eq(b[3], 3 + round + 2);
-            ck_assert_double_eq(b[1], 0);
+            ck_assert_double_eq(c[3], 3 + round + 2);
+            ck_assert_double_eq(c[1], 0);
             for (int i = 0; i < N; i++) a[i] += 1; /* what arguments point to is read anew */
         }
         ok(cudaGraphExecDestroy(executable));
     }
     ok(cudaStreamDestroy(s));
-    cudaFree(a), cudaFree(b);
+    cudaFree(a), cudaFree(b), cudaFree(c);
 }
 END_TEST
 
