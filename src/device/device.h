@@ -67,7 +67,6 @@ typedef struct sgc_device_memory {
     /* Recordings: see sgc_device_repeat. NULL: this device has none. */
     void (*repeat)(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
     void (*forget)(sgc_device *d, sgc_recording *r);
-    void (*tell_rule)(sgc_device *d, const sgc_adamw *a); /* of the calls of adamw that follow: they are recorded without it, as it changes */
 } sgc_device_memory;
 
 /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb.
@@ -211,8 +210,6 @@ sgc_status sgc_device_finish(sgc_device *d);
  *               What cannot be recorded after all is logged once, and calls are made directly from then on.
  */
 void sgc_device_repeat(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
-/* The rule of the calls of adamw that follow. Needed where these are in a recording. */
-void sgc_device_tell_rule(sgc_device *d, const sgc_adamw *a);
 void sgc_device_forget(sgc_device *d, sgc_recording **r); /* before the memory that the calls use is freed; *r becomes NULL, as it may be before */
 
 /* Memory of a device and what the host sees of it; one and the same where the device's memory is the host's. */

@@ -101,11 +101,6 @@ void sgc_device_repeat(sgc_device *d, sgc_recording **r, void (*calls)(void *arg
     else calls(arg);
 }
 
-void sgc_device_tell_rule(sgc_device *d, const sgc_adamw *a)
-{
-    if (memory_of(d) && memory_of(d)->tell_rule) memory_of(d)->tell_rule(d, a);
-}
-
 void sgc_device_forget(sgc_device *d, sgc_recording **r)
 {
     if (*r) memory_of(d)->forget(d, *r);

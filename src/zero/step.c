@@ -268,10 +268,6 @@ done:
 
 /* What an update of one range of a unit works on; pointers are to the first element of the range. */
 typedef struct range {
-    const sgc_zero *zero;
-    const sgc_unit *unit;
-    const sgc_adamw *rule;
-    double weight_decay;
     int64_t first, n;         /* in the flat buffer                                    */
     char *values;             /* NULL: the states are the parameters                    */
     float *p, *m, *v;
@@ -279,40 +275,28 @@ typedef struct range {
 } range;
 
 /* Tensor by tensor: gaps between them stay zero. */
-static void update_range(void *arg)
+static void update_range(sgc_zero *z, const sgc_zero_unit *u, range r, const sgc_adamw *rule, double weight_decay)
 {
-    const range r = *(const range *)arg;
-    const sgc_zero *z = r.zero;
     sgc_dtype g_type = sgc_zero_gradient_type(z);
     size_t value_bytes = sgc_dtype_bytes(sgc_zero_value_type(z)), g_bytes = sgc_dtype_bytes(g_type);
-    for (int k = 0; k < r.unit->n_params; k++) {
-        const sgc_param_spec *t = &r.unit->params[k];
+    for (int k = 0; k < u->unit->n_params; k++) {
+        const sgc_param_spec *t = &u->unit->params[k];
         int64_t from = t->offset > r.first ? t->offset : r.first;
         int64_t to = t->offset + t->n < r.first + r.n ? t->offset + t->n : r.first + r.n;
         if (from >= to) continue;
         size_t at = (size_t)(from - r.first);
         z->device->ops->adamw(z->device, r.values ? r.values + at * value_bytes : NULL, r.p + at, r.m + at, r.v + at, r.gradients + at * g_bytes, g_type,
-                              to - from, t->decay ? r.weight_decay : 0, r.rule);
+                              to - from, t->decay ? weight_decay : 0, rule);
     }
-}
-
-static void forget_updates(sgc_zero *z)
-{
-    for (int i = 0; i < z->model->n_units; i++)
-        sgc_device_forget(z->device, &z->units[i].update);
 }
 
 sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_decay)
 {
     sgc_status st = SGC_OK;
-    if (weight_decay != z->recorded_decay) forget_updates(z);
-    z->recorded_decay = weight_decay;
-    sgc_device_tell_rule(z->device, rule);
     for (int i = 0; i < z->model->n_units; i++) {
         sgc_zero_unit *u = &z->units[i];
         float *const *s = sgc_zero_shards_states(z) ? u->slots : u->whole_slots;
-        range r = {.zero = z, .unit = u->unit, .rule = rule, .weight_decay = weight_decay, .p = s[SGC_SLOT_MODEL], .m = s[SGC_SLOT_EXP_AVG],
-                   .v = s[SGC_SLOT_EXP_AVG_SQ]};
+        range r = {.p = s[SGC_SLOT_MODEL], .m = s[SGC_SLOT_EXP_AVG], .v = s[SGC_SLOT_EXP_AVG_SQ]};
         if (sgc_zero_shards_states(z)) {
             r.first = sgc_group_rank(z->group) * u->flat.n_shard;
             r.n = u->flat.n_shard;
@@ -326,7 +310,7 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
         }
         double start_s = sgc_trace_now(), n_bytes = 6 * sizeof(float) + (double)sgc_dtype_bytes(sgc_zero_gradient_type(z));
         if (r.values) n_bytes += (double)sgc_dtype_bytes(sgc_zero_value_type(z));
-        sgc_device_repeat(z->device, &u->update, update_range, &r);
+        update_range(z, u, r, rule, weight_decay);
         sgc_trace_work("adamw", u->unit->name, start_s, 0, n_bytes * (double)r.n);
         if (needs_progress(z)) let_messages_move(z);
         /* Where whole parameters are kept, the next pass waits for them unit by unit. */

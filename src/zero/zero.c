@@ -220,7 +220,6 @@ void sgc_zero_free(sgc_zero *z)
         z->ops->wait(&z->units[i].gather);
         z->ops->wait(&z->units[i].reduce);
         sgc_mirror_free(&z->units[i].block_sums, z->device);
-        sgc_device_forget(z->device, &z->units[i].update);
     }
     sgc_pass_free(&z->training);
     sgc_pass_free(&z->evaluation);

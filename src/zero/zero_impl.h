@@ -23,7 +23,6 @@ typedef struct sgc_zero_unit {
     sgc_request *gather;   /* of parameters                                                    */
     sgc_request *reduce;   /* of gradients, or the gather of reduced ones at stage 0           */
     sgc_mirror block_sums; /* squares of the gradient shard, block by block: doubles           */
-    sgc_recording *update; /* owned: the calls of its update                                    */
 } sgc_zero_unit;
 
 struct sgc_zero {
@@ -36,7 +35,6 @@ struct sgc_zero {
     int n_levels;          /* partial sums kept in full_determinism                            */
     sgc_pass training, evaluation;
     char *buffer;          /* gathered parameters, working gradients, arriving parts           */
-    double recorded_decay; /* weight decay in the units' recorded updates                       */
     double next_progress_s; /* when messages are to be given a chance to move again              */
     char *parameters, *gradient_memory, *optimizer, *partial_memory; /* owned: what the units' pointers are into */
 };

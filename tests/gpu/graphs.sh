@@ -79,7 +79,7 @@ few() {
     local recorded direct
     recorded=$(cat "$work/recorded.requests") direct=$(cat "$work/direct.requests")
     echo "$recorded calls, $direct without graphs"
-    [ "$recorded" -le 40 ] && [ $((3 * recorded)) -le "$direct" ] # four units
+    [ "$recorded" -le 60 ] && [ $((2 * recorded)) -le "$direct" ] # four units
 }
-check "an update is asked for by at most ten calls per unit, a third of those it takes without" few
+check "an update is asked for by at most 15 calls per unit, half of those it takes without" few
 finish

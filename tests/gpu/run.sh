@@ -210,7 +210,7 @@ done
 for step in ${GPU_STEPS:-kernels training nccl bench small graphs xl profile}; do
     case $step in
     kernels | training | nccl) "check_$step" ;;
-    bench | small | xl | profile) "measure_$step" ;;
+    bench | small | graphs | xl | profile) "measure_$step" ;;
     *) die "there is no step '$step'" ;;
     esac
 done

@@ -2,15 +2,10 @@
 #include "device/cuda/elements.cuh"
 
 #include <math.h>
-#include <string.h>
 
-/* They change from update to update, so kernels read them from memory: calls may be recorded. */
 typedef struct adamw_factors {
-    double learning_rate;
-    float beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction2, epsilon, step_size, grad_scale;
+    float decay, beta1, one_minus_beta1, beta2, one_minus_beta2, root_correction2, epsilon, step_size, grad_scale;
 } adamw_factors;
-
-static_assert(sizeof(adamw_factors) <= SGC_CUDA_FACTORS_BYTES, "what sgc_cuda_open takes");
 
 /* Every operation is rounded by itself, in the order of torch: an element has the same bits wherever it is updated. */
 template <typename Value, typename Gradient> struct adamw_op {
@@ -18,8 +13,7 @@ template <typename Value, typename Gradient> struct adamw_op {
     Value *values; /* NULL: none */
     float *p, *m, *v;
     const Gradient *g;
-    const adamw_factors *factors;
-    double weight_decay;
+    adamw_factors f;
     template <int W> struct input {
         loaded<float, W> p, m, v;
         loaded<Gradient, W> g;
@@ -33,8 +27,6 @@ template <typename Value, typename Gradient> struct adamw_op {
     }
     template <int W> __device__ void write(int64_t i, const input<W> &in) const
     {
-        const adamw_factors f = *factors;
-        const float decay = __double2float_rn(__dsub_rn(1, __dmul_rn(f.learning_rate, weight_decay)));
         float weight[W], first[W], second[W], gradient[W];
         unpack_n(in.p, weight);
         unpack_n(in.m, first);
@@ -46,7 +38,7 @@ template <typename Value, typename Gradient> struct adamw_op {
             first[j] = __fadd_rn(__fmul_rn(first[j], f.beta1), __fmul_rn(scaled, f.one_minus_beta1));
             second[j] = __fadd_rn(__fmul_rn(second[j], f.beta2), __fmul_rn(__fmul_rn(scaled, scaled), f.one_minus_beta2));
             const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(second[j]), f.root_correction2), f.epsilon);
-            weight[j] = __fsub_rn(__fmul_rn(weight[j], decay), __fmul_rn(f.step_size, __fdiv_rn(first[j], denominator)));
+            weight[j] = __fsub_rn(__fmul_rn(weight[j], f.decay), __fmul_rn(f.step_size, __fdiv_rn(first[j], denominator)));
         }
         store_n(m + i, first);
         store_n(v + i, second);
@@ -56,25 +48,17 @@ template <typename Value, typename Gradient> struct adamw_op {
 };
 
 template <typename Value, typename Gradient>
-static void run_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, int64_t n, double weight_decay)
+static void run_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, int64_t n, const adamw_factors &factors)
 {
-    const adamw_op<Value, Gradient> op = {(Value *)values, (float *)p, (float *)m, (float *)v, (const Gradient *)g,
-                                           (const adamw_factors *)sgc_cuda_of(d)->factors, weight_decay};
+    const adamw_op<Value, Gradient> op = {(Value *)values, (float *)p, (float *)m, (float *)v, (const Gradient *)g, factors};
     run_each(d, op, n, 1, fits_vector(op.values, 4) && fits_vector(op.p, 4) && fits_vector(op.m, 4) && fits_vector(op.v, 4) && fits_vector(op.g, 4));
 }
 
-static __global__ void set_factors(adamw_factors *factors, const adamw_factors f) { *factors = f; }
-
-void sgc_cuda_adamw_rule(sgc_device *d, const sgc_adamw *a)
+void sgc_cuda_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
+                    const sgc_adamw *a)
 {
-    sgc_cuda *cuda = sgc_cuda_of(d);
     adamw_factors f;
-    if (memcmp(&cuda->rule, a, sizeof(*a)) == 0) return;
-    if (d->is_recording) {
-        sgc_cuda_fail(d, "adamw", "its rule was not told before");
-        return;
-    }
-    f.learning_rate = a->learning_rate;
+    f.decay = (float)(1 - a->learning_rate * weight_decay);
     f.beta1 = (float)a->beta1;
     f.one_minus_beta1 = (float)(1 - a->beta1);
     f.beta2 = (float)a->beta2;
@@ -83,16 +67,8 @@ void sgc_cuda_adamw_rule(sgc_device *d, const sgc_adamw *a)
     f.epsilon = (float)a->epsilon;
     f.step_size = (float)(a->learning_rate / (1 - pow(a->beta1, (double)a->t)));
     f.grad_scale = (float)a->grad_scale;
-    cuda->rule = *a;
-    SGC_LAUNCH(d, set_factors, 1, 1, 0, (adamw_factors *)cuda->factors, f);
-}
-
-void sgc_cuda_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
-                    const sgc_adamw *a)
-{
-    sgc_cuda_adamw_rule(d, a);
-    if (g_type == d->ops->wide) SGC_WITH_VALUE(d, run_adamw<Value, float>(d, values, p, m, v, g, n, weight_decay));
-    else SGC_WITH_VALUE(d, run_adamw<Value, Value>(d, values, p, m, v, g, n, weight_decay));
+    if (g_type == d->ops->wide) SGC_WITH_VALUE(d, run_adamw<Value, float>(d, values, p, m, v, g, n, f));
+    else SGC_WITH_VALUE(d, run_adamw<Value, Value>(d, values, p, m, v, g, n, f));
 }
 
 enum { SQUARE_WARPS = 8 };

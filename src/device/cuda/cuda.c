@@ -139,7 +139,6 @@ void sgc_cuda_close(sgc_device *d)
     sgc_cuda *cuda = sgc_cuda_of(d);
     if (cuda->stream) cudaStreamSynchronize(cuda->stream);
     sgc_cuda_matmul_close(d);
-    sgc_device_free(d, cuda->factors);
     sgc_device_free(d, cuda->scratch);
     if (cuda->stream) cudaStreamDestroy(cuda->stream);
     free(cuda);
@@ -162,7 +161,6 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     snprintf(d->isa, sizeof(d->isa), "sm_%d, %d SMs", cuda->capability, cuda->n_sms);
     snprintf(d->about, sizeof(d->about), "%.60s (%s)", cuda->name, d->isa);
     SGC_TRY(sgc_cuda_matmul_open(d));
-    if (!(cuda->factors = sgc_device_alloc(d, SGC_MEM_ACTIVATIONS, SGC_CUDA_FACTORS_BYTES))) st = SGC_ENOMEM;
 done:
     if (st != SGC_OK) sgc_cuda_close(d);
     return st;

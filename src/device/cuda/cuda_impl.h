@@ -13,8 +13,6 @@
 extern "C" {
 #endif
 
-enum { SGC_CUDA_FACTORS_BYTES = 64 };
-
 typedef struct sgc_cuda {
     int ordinal;              /* among the visible devices */
     char name[128];           /* "NVIDIA H100 80GB HBM3"   */
@@ -25,8 +23,6 @@ typedef struct sgc_cuda {
     void *scratch;            /* owned: grows to what the largest shape needs */
     size_t scratch_bytes;
     int64_t n_scratches;      /* how often it was replaced: what was recorded before knows another */
-    sgc_adamw rule;           /* of the last call of adamw */
-    void *factors;            /* owned: what adamw.cu makes of it */
     bool tf32;
     bool graphs;              /* calls that come again are recorded */
     char refusal[512];        /* while recording: the first failure, which then is none of the device's */
@@ -73,7 +69,6 @@ void sgc_cuda_add_into(sgc_device *d, void *sum, const void *x, int64_t n);
 /* adamw.cu */
 void sgc_cuda_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
                     const sgc_adamw *a);
-void sgc_cuda_adamw_rule(sgc_device *d, const sgc_adamw *a);
 void sgc_cuda_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
 /* embedding.cu */
 void sgc_cuda_embedding_forward(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C,

@@ -171,5 +171,4 @@ const sgc_device_memory sgc_cuda_memory = {
     .stream = stream,
     .repeat = sgc_cuda_repeat,
     .forget = sgc_cuda_forget,
-    .tell_rule = sgc_cuda_adamw_rule,
 };
