@@ -193,7 +193,7 @@ measure_graphs() {
         results="$results${results:+, }\"batch $batch\": {"
         for graphs in true false; do
             rate graphs "$batch" "${gpt2_124m[@]}" --device.graphs $graphs || status=1
-            results="$results$([ $graphs = true ] && echo '"graphs_ms": ' || echo ', "direct_ms": ')$(awk -v rate="${last:-0}" -v n=$((batch * length)) 'BEGIN { print rate > 0 ? 1000 * n / rate : "null" }')"
+            results="$results$([ $graphs = true ] && echo '"graphs_ms": ' || echo ', "direct_ms": ')$(awk -v rate="${last:-0}" -v n=$((batch * length)) 'BEGIN { if (rate > 0) printf "%.6g", 1000 * n / rate; else printf "null" }')"
         done
         results="$results}"
     done

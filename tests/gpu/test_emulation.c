@@ -296,7 +296,7 @@ static void capture_many(void)
     cudaStreamWaitEvent(second, event, 0);
 }
 
-/* Each on its own ends the capture, and nothing else. */
+/* Each ends the capture, and nothing else. */
 START_TEST(what_does_not_go_with_a_capture_makes_it_invalid)
 {
     enum { MALLOC, WAIT, WAIT_FOR_ALL, QUERY, EVENT, FOREIGN_EVENT, CAPTURED_EVENT, N_CALLS };
@@ -333,6 +333,12 @@ START_TEST(what_does_not_go_with_a_capture_makes_it_invalid)
     }
     ck_assert_int_eq(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureUnmatched);
     FOUND(capture_many, "a capture of several streams is not emulated");
+    cudaGetLastError();
+    ok(cudaEventDestroy(event));
+    ok(cudaEventDestroy(inside));
+    ok(cudaStreamDestroy(s));
+    ok(cudaStreamDestroy(other));
+    cudaFree(a), cudaFree(b);
 }
 END_TEST
 
