@@ -24,7 +24,7 @@ typedef struct sgc_device sgc_device;
  * are multiplied by 1 / (1 - p). p = 0: nothing is dropped and nothing computed. */
 typedef struct sgc_dropout {
     double p;
-    sgc_philox_key key;      /* of (seed, step), see sgc_dropout_key               */
+    const sgc_philox_key *key; /* of (seed, step), see sgc_dropout_key; borrowed, the device's memory */
     uint32_t stream;         /* number of the dropout in the model, below 65536    */
     const int64_t *sample;   /* [B] global sample numbers, borrowed, the device's memory */
 } sgc_dropout;
@@ -41,6 +41,7 @@ typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.Ad
 } sgc_adamw;
 
 typedef struct sgc_mark sgc_mark; /* a point in the work of a device, for which the host can wait */
+typedef struct sgc_recording sgc_recording; /* calls that a device has been asked for before, to be asked for as one */
 
 /*
  * Memory that the host does not see, of a device that works behind the host's back: calls of this and of the ops table ask for work, which
@@ -63,6 +64,9 @@ typedef struct sgc_device_memory {
     sgc_status (*mark_wait)(sgc_device *d, sgc_mark *m); /* for the last setting, if any; SGC_EDEVICE: something has failed */
     sgc_status (*finish)(sgc_device *d);                 /* wait for everything; as mark_wait */
     void *(*stream)(sgc_device *d);                      /* where its work is queued: a cudaStream_t, for message libraries that join it */
+    /* Recordings: see sgc_device_repeat. NULL: this device has none. */
+    void (*repeat)(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
+    void (*forget)(sgc_device *d, sgc_recording *r);
 } sgc_device_memory;
 
 /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb.
@@ -130,10 +134,10 @@ typedef struct sgc_device_ops {
     void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 
     /* Rows of logits [N, V], wide, against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of
-     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one.
-     * ld: elements from one row of logits, and of dlogits, to the next. */
+     * -log p. dlogits (NULL: none) [N, V], values: d(*scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one.
+     * scale: the device's memory, read for dlogits only. ld: elements from one row of logits, and of dlogits, to the next. */
     void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, int64_t ld,
-                          double smoothing, double scale);
+                          double smoothing, const double *scale);
 
     /* p, m, v: wide; g: of type g_type (the wide one, or the value type); all [n]. p -= lr * (weight_decay * p + ...) in the order of torch: decay
      * first. values (NULL: none) [n]: p rounded to the value type. */
@@ -155,6 +159,7 @@ struct sgc_device {
     struct sgc_device_block *blocks; /* owned: what sgc_device_alloc gave            */
     void *lent;              /* borrowed: the device's memory that the next call of attention may use, see attention_prepare */
     size_t lent_bytes;
+    bool is_recording;       /* calls are recorded, not done: whoever waits for the device now waits in vain */
     /* While the host waits for the device, this is called again and again; an error ends the wait, and is its result. NULL: nothing is to be
      * watched. Who sets it takes it away before what it watches is gone. */
     sgc_status (*watch)(void *watched);
@@ -171,6 +176,7 @@ typedef struct sgc_device_spec {
     bool share;              /* GPUs: several ranks may take one                                       */
     bool tf32;               /* GPUs: products of floats in TF32                                       */
     int attention;           /* GPUs: sgc_attention_choice of conf/config.h                            */
+    bool graphs;             /* GPUs: calls that come again are recorded as CUDA graphs                */
 } sgc_device_spec;
 
 /**
@@ -209,6 +215,16 @@ sgc_status sgc_device_read(sgc_device *d, void *host, const void *from, size_t b
 /* As sgc_device_memory has them: done at the next wait. */
 void sgc_device_download(sgc_device *d, void *staging, const void *from, size_t bytes);
 sgc_status sgc_device_finish(sgc_device *d);
+
+/**
+ * Asks for work that will be asked for again: by the same calls with the same arguments, though what the arguments point to may change. A device that
+ * has no use for that does them each time. Others do them the first time, record them the second time, and from then on ask for what was recorded.
+ * @param r      NULL at first; owned by the caller, for sgc_device_forget
+ * @param calls  calls(arg) makes them: calls of the ops table, copies and clears, and nothing that waits for the device or allocates its memory.
+ *               What cannot be recorded after all is logged once, and calls are made directly from then on.
+ */
+void sgc_device_repeat(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
+void sgc_device_forget(sgc_device *d, sgc_recording **r); /* before the memory that the calls use is freed; *r becomes NULL, as it may be before */
 
 /* Memory of a device and what the host sees of it; one and the same where the device's memory is the host's. */
 typedef struct sgc_mirror {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "device/device_impl.h"
 
 struct sgc_device_block {
@@ -92,6 +93,19 @@ void sgc_device_download(sgc_device *d, void *staging, const void *from, size_t 
 }
 
 sgc_status sgc_device_finish(sgc_device *d) { return memory_of(d) ? memory_of(d)->finish(d) : SGC_OK; }
+
+/* While a trace is on, each call is timed. */
+void sgc_device_repeat(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg)
+{
+    if (memory_of(d) && memory_of(d)->repeat && !sgc_trace_is_on) memory_of(d)->repeat(d, r, calls, arg);
+    else calls(arg);
+}
+
+void sgc_device_forget(sgc_device *d, sgc_recording **r)
+{
+    if (*r) memory_of(d)->forget(d, *r);
+    *r = NULL;
+}
 
 sgc_status sgc_mirror_make(sgc_mirror *m, sgc_device *d, sgc_mem_purpose purpose, size_t bytes)
 {

@@ -66,7 +66,7 @@ static void dropout(UNUSED sgc_device *d, UNUSED void *y, UNUSED const void *x, 
 }
 
 static void cross_entropy(UNUSED sgc_device *d, UNUSED double *loss, UNUSED void *dlogits, UNUSED const void *logits, UNUSED const int32_t *target,
-                          UNUSED int64_t N, UNUSED int64_t V, UNUSED int64_t ld, UNUSED double smoothing, UNUSED double scale)
+                          UNUSED int64_t N, UNUSED int64_t V, UNUSED int64_t ld, UNUSED double smoothing, UNUSED const double *scale)
 {
 }
 

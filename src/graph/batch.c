@@ -3,17 +3,36 @@
 
 #include "graph/graph_impl.h"
 
+enum { N_INPUTS = 4, ALIGNMENT = 64 };
+
+static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 static const sgc_tensor *result_of(const sgc_graph *g) { return g->spec.mode == SGC_DECODE ? g->logits : g->loss; }
+
+static sgc_status make_inputs(sgc_graph *g)
+{
+    sgc_input *const inputs[] = {&g->factors, &g->tokens, &g->targets, &g->samples};
+    size_t n = (size_t)(g->spec.B * g->spec.T), offset = 0;
+    g->factors.bytes = sizeof(sgc_factors);
+    g->tokens.bytes = n * sizeof(int32_t);
+    if (g->spec.mode != SGC_DECODE) g->targets.bytes = n * sizeof(int32_t);
+    if (g->spec.mode == SGC_TRAIN) g->samples.bytes = (size_t)g->spec.B * sizeof(int64_t);
+    for (int i = 0; i < N_INPUTS; i++) offset += aligned(inputs[i]->bytes);
+    sgc_status st = sgc_mirror_make(&g->inputs, g->device, SGC_MEM_DATA, offset);
+    offset = 0;
+    for (int i = 0; st == SGC_OK && i < N_INPUTS; i++) {
+        if (inputs[i]->bytes > 0) inputs[i]->device = (char *)g->inputs.device + offset;
+        if (inputs[i]->bytes > 0) inputs[i]->host = (char *)g->inputs.host + offset;
+        offset += aligned(inputs[i]->bytes);
+    }
+    return st;
+}
 
 sgc_status sgc_graph_batch_make(sgc_graph *g)
 {
     sgc_status st = SGC_OK;
     const sgc_device_memory *memory = g->device->ops->memory;
-    size_t n = (size_t)(g->spec.B * g->spec.T);
     if (g->device->ops->is_null) return SGC_OK;
-    SGC_TRY(sgc_mirror_make(&g->tokens, g->device, SGC_MEM_DATA, n * sizeof(int32_t)));
-    if (g->spec.mode != SGC_DECODE) SGC_TRY(sgc_mirror_make(&g->targets, g->device, SGC_MEM_DATA, n * sizeof(int32_t)));
-    if (g->spec.mode == SGC_TRAIN) SGC_TRY(sgc_mirror_make(&g->samples, g->device, SGC_MEM_DATA, (size_t)g->spec.B * sizeof(int64_t)));
+    SGC_TRY(make_inputs(g));
     if (!memory) return SGC_OK;
     if (!(g->result = sgc_device_alloc_staging(g->device, SGC_MEM_DATA, result_of(g)->bytes))) return SGC_ENOMEM;
     if (!(g->result_mark = memory->mark_make(g->device))) st = sgc_err(SGC_ENOMEM, "no memory for a mark of the GPU's work");
@@ -24,9 +43,7 @@ done:
 void sgc_graph_batch_free(sgc_graph *g)
 {
     const sgc_device_memory *memory = g->device->ops->memory;
-    sgc_mirror_free(&g->tokens, g->device);
-    sgc_mirror_free(&g->targets, g->device);
-    sgc_mirror_free(&g->samples, g->device);
+    sgc_mirror_free(&g->inputs, g->device);
     sgc_device_free(g->device, g->result);
     if (g->result_mark) memory->mark_free(g->device, g->result_mark);
 }
@@ -43,15 +60,13 @@ static void shift_labels(const sgc_graph *g, const int32_t *labels, int32_t *tar
 sgc_status sgc_graph_bind_batch(sgc_graph *g, const sgc_batch *batch)
 {
     sgc_status st = SGC_OK;
-    sgc_mirror *const inputs[] = {&g->tokens, &g->targets, &g->samples};
     g->batch = *batch;
-    for (int i = 0; i < 3; i++)
-        SGC_TRY(sgc_mirror_wait(inputs[i], g->device)); /* the batch before may still be on its way */
+    SGC_TRY(sgc_mirror_wait(&g->inputs, g->device)); /* the batch before may still be on its way */
+    if (g->factors.host) *(sgc_factors *)g->factors.host = (sgc_factors){.scale = batch->scale, .dropout = sgc_dropout_key(batch->seed, batch->step)};
     if (g->tokens.host) memcpy(g->tokens.host, batch->tokens, g->tokens.bytes);
     if (g->targets.host) shift_labels(g, batch->labels, g->targets.host);
     if (g->samples.host) memcpy(g->samples.host, batch->sample, g->samples.bytes);
-    for (int i = 0; i < 3; i++)
-        sgc_mirror_push(inputs[i], g->device, 0, inputs[i]->bytes);
+    sgc_mirror_push(&g->inputs, g->device, 0, g->inputs.bytes);
 done:
     return st;
 }

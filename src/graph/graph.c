@@ -150,7 +150,8 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
     g->values = calloc(n_units, sizeof(*g->values));
     g->gradients = calloc(n_units, sizeof(*g->gradients));
     g->fresh = calloc(n_units, sizeof(*g->fresh));
-    if (!g->forward || !g->backward || !g->values || !g->gradients || !g->fresh) g->out_of_memory = true;
+    g->recorded = calloc(2 * n_units, sizeof(*g->recorded));
+    if (!g->forward || !g->backward || !g->values || !g->gradients || !g->fresh || !g->recorded) g->out_of_memory = true;
 
     sgc_tensor *x = NULL;
     for (int u = 0; u < model->n_units && !g->out_of_memory; u++) {
@@ -172,6 +173,7 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
 void sgc_graph_free(sgc_graph *g)
 {
     if (!g) return;
+    sgc_graph_forget(g);
     sgc_graph_batch_free(g);
     for (int i = 0; i < g->n_tensors; i++)
         free(g->tensors[i]);
@@ -182,6 +184,7 @@ void sgc_graph_free(sgc_graph *g)
     free(g->values);
     free(g->gradients);
     free(g->fresh);
+    free(g->recorded);
     free(g);
 }
 
@@ -203,7 +206,7 @@ void sgc_graph_bind_between(sgc_graph *g, void (*call)(void *arg), void *arg)
 
 void sgc_graph_between(const sgc_graph *g)
 {
-    if (g->between) g->between(g->between_arg);
+    if (g->between && !g->device->is_recording) g->between(g->between_arg); /* a library of messages may itself ask the device something */
 }
 
 /* Long calls give turns within: what the others did with them is theirs. */
@@ -215,31 +218,47 @@ static void record(const sgc_graph *g, const sgc_node *n, int unit, double start
                                      .start_s = start_s, .end_s = end_s, .waited_s = sgc_trace_waited_s() - waited_s, .flop = work.flop, .bytes = work.bytes});
 }
 
-static void run(const sgc_graph *g, int unit, sgc_node_range range)
+typedef struct unit_run {
+    const sgc_graph *graph;
+    int unit;
+    sgc_node_range range;
+} unit_run;
+
+static void make_calls(void *arg)
 {
-    if (g->device->ops->is_null) return;
-    for (int i = range.first; i < range.end; i++) {
+    const unit_run *r = arg;
+    const sgc_graph *g = r->graph;
+    for (int i = r->range.first; i < r->range.end; i++) {
         const sgc_node *n = &g->nodes[i];
         if (!n->op->run) continue;
         double start_s = sgc_trace_now(), waited_s = sgc_trace_waited_s();
         n->op->run(g, n);
         if (sgc_trace_is_on) sgc_device_finish(g->device); /* a failure is told again by the next wait */
-        if (sgc_trace_is_on) record(g, n, unit, start_s, waited_s);
+        if (sgc_trace_is_on) record(g, n, r->unit, start_s, waited_s);
         sgc_graph_between(g);
     }
+}
+
+static void run(sgc_graph *g, int unit, bool backward)
+{
+    unit_run r = {.graph = g, .unit = unit, .range = backward ? g->backward[unit] : g->forward[unit]};
+    if (g->device->ops->is_null) return;
+    if (g->spec.mode == SGC_DECODE) make_calls(&r); /* the position is an argument */
+    else sgc_graph_repeat(g, unit, backward, make_calls, &r);
+    sgc_graph_between(g);
 }
 
 static bool is_last(const sgc_graph *g, int unit) { return unit == g->model->n_units - 1; }
 
 void sgc_graph_forward(sgc_graph *g, int unit)
 {
-    run(g, unit, g->forward[unit]);
+    run(g, unit, false);
     if (is_last(g, unit) && g->spec.mode != SGC_TRAIN) sgc_graph_fetch_result(g);
 }
 
 void sgc_graph_backward(sgc_graph *g, int unit)
 {
-    run(g, unit, g->backward[unit]);
+    run(g, unit, true);
     if (is_last(g, unit)) sgc_graph_fetch_result(g);
 }
 

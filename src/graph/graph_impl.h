@@ -55,7 +55,32 @@ struct sgc_node {
     uint32_t stream;       /* dropout                                                          */
 };
 
+/* Numbers that change from run to run. They are read from the device's memory, so that calls may be recorded. */
+typedef struct sgc_factors {
+    double scale;            /* of the gradient of the summed loss                             */
+    sgc_philox_key dropout;
+} sgc_factors;
+
+/* A part of what is brought to the device before a run: where it is there, and on the host. */
+typedef struct sgc_input { void *device, *host; size_t bytes; } sgc_input;
+
 typedef struct sgc_node_range { int first, end; } sgc_node_range;
+
+/* What the calls of a unit's run depend on, beside what they read. values, gradients, fresh: the unit's own, and of the unit that it borrows from; the
+ * last two of a backward run only. */
+typedef struct sgc_binding {
+    const void *arena, *values[2], *gradients[2];
+    bool fresh[2];
+} sgc_binding;
+
+enum { SGC_MAX_RECORDED = 4 };
+
+/* Recordings of one run of a unit, forward or backward, one for each binding. */
+typedef struct sgc_recorded {
+    sgc_binding bindings[SGC_MAX_RECORDED];
+    sgc_recording *recordings[SGC_MAX_RECORDED]; /* owned */
+    int n;
+} sgc_recorded;
 
 struct sgc_graph {
     const sgc_model *model;
@@ -68,15 +93,18 @@ struct sgc_graph {
     sgc_tensor **tensors;  /* owned                                                            */
     int n_tensors, tensors_capacity;
     sgc_node_range *forward, *backward; /* of each unit                                        */
+    sgc_recorded *recorded;             /* of each unit: forward, backward                     */
     void **values, **gradients;         /* bound flat buffers of each unit                     */
     bool *fresh;                        /* of each unit: gradients are replaced                */
     bool out_of_memory;
     uint32_t n_dropouts;
     size_t attention_bytes[2]; /* that attention and its gradient want lent                     */
     sgc_tensor *loss, *logits;
-    sgc_mirror tokens;     /* [B, T]                                                           */
-    sgc_mirror targets;    /* [B, T] what each position is scored against; empty in DECODE     */
-    sgc_mirror samples;    /* [B]; empty outside TRAIN                                         */
+    sgc_mirror inputs;     /* all that follow, which travel together                            */
+    sgc_input factors;     /* one sgc_factors                                                   */
+    sgc_input tokens;      /* [B, T]                                                           */
+    sgc_input targets;     /* [B, T] what each position is scored against; empty in DECODE     */
+    sgc_input samples;     /* [B]; empty outside TRAIN                                         */
     void *result;          /* owned: losses or logits where the host does not see the arena    */
     sgc_mark *result_mark; /* owned: they have arrived                                         */
 
@@ -113,6 +141,10 @@ sgc_status sgc_graph_batch_make(sgc_graph *g);
 void sgc_graph_batch_free(sgc_graph *g);
 /* After the calls that make it: the result sets out for the host. */
 void sgc_graph_fetch_result(const sgc_graph *g);
+
+/* recorded.c: calls(arg) makes the calls of a unit's run, forward or backward. */
+void sgc_graph_repeat(sgc_graph *g, int unit, bool backward, void (*calls)(void *arg), void *arg);
+void sgc_graph_forget(sgc_graph *g);
 
 /* Running: where a tensor is. NULL for NULL. */
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t);

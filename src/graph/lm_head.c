@@ -30,13 +30,14 @@ static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
     size_t row_bytes = (size_t)C * n->in[0]->element_bytes;
     const void *w = AT(n->in[1]);
     const int32_t *target = g->targets.device;
+    const sgc_factors *factors = g->factors.device;
     for (int64_t first = 0; first < N; first += n->n) {
         int64_t R = N - first < n->n ? N - first : n->n;
         const char *x = (const char *)AT(n->in[0]) + (size_t)first * row_bytes;
         double *loss = (double *)AT(b.loss) + first, smoothing = b.dx ? g->spec.label_smoothing : 0;
         OPS->matmul(g->device, &(sgc_matmul){.c = AT(b.logits), .c_is_wide = true, .ldc = ld, .a = x, .b = w, .tb = true, .m = R, .n = V, .k = C});
         sgc_graph_between(g);
-        OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, ld, smoothing, g->batch.scale);
+        OPS->cross_entropy(g->device, loss, AT(b.dlogits), AT(b.logits), target + first, R, V, ld, smoothing, &factors->scale);
         sgc_graph_between(g);
         if (!b.dx) continue;
         OPS->matmul(g->device, &(sgc_matmul){.c = AT(b.dw), .c_is_wide = true, .add = first > 0 || sgc_adds(g, b.dw), .a = AT(b.dlogits), .ta = true,

@@ -15,7 +15,8 @@ static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
 
 static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
 {
-    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->samples.device};
+    const sgc_factors *factors = g->factors.device;
+    return (sgc_dropout){.p = n->f, .key = &factors->dropout, .stream = n->stream, .sample = g->samples.device};
 }
 
 /* Work: what the calls of the device must read and write, and the operations of their products. */

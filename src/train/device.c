@@ -131,7 +131,7 @@ sgc_status sgc_choose_device(sgc_world *w, const sgc_config *c, sgc_device_spec 
     sgc_gpus gpus = {.n = 0};
     bool all = false, none = true;
     const sgc_training_options *t = &c->training;
-    *spec = (sgc_device_spec){.full_determinism = t->full_determinism, .share = c->device.share, .tf32 = t->has_tf32 && t->tf32,
+    *spec = (sgc_device_spec){.full_determinism = t->full_determinism, .share = c->device.share, .tf32 = t->has_tf32 && t->tf32, .graphs = c->device.graphs,
                               .node_rank = w->node_rank, .node_size = w->node_size};
     if (is_for_gpus(c)) {
         st = sgc_device_gpus(&gpus);

@@ -26,6 +26,7 @@ static const struct { const char *prefix; weight weight; } weights[] = {
     {"comm.", IS_QUIET},
     {"device.gemm_probe", IS_QUIET},
     {"device.share", IS_QUIET},
+    {"device.graphs", IS_QUIET},
     {"", IS_LISTED},
 };
 

@@ -27,11 +27,13 @@ typedef struct bench {
     double *loss;              /* [N], also square sums [P / 512] */
     int32_t *token;            /* [N] */
     int64_t *sample;           /* [B] */
+    sgc_philox_key *key;       /* [1] */
+    double *scale;             /* [1] */
     bench_copy copy;
 } bench;
 
 static void *stat2(bench *b) { return (float *)b->stat + B * H * T; }
-static sgc_dropout drop_of(const bench *b, double p) { return (sgc_dropout){p, sgc_dropout_key(1, 1), 0, b->sample}; }
+static sgc_dropout drop_of(const bench *b, double p) { return (sgc_dropout){p, b->key, 0, b->sample}; }
 
 #define OP(name, call) static void name(void *arg) { bench *b = arg; sgc_device *d = &b->device; b->ops->call; }
 #define MULTIPLY(name, c_, wide_, add_, a_, ta_, b_, tb_, bias_, m_, n_, k_) \
@@ -87,7 +89,7 @@ static void dropout(void *arg)
 static void loss(void *arg)
 {
     bench *b = arg;
-    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, L, 0, 1);
+    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, L, 0, b->scale);
 }
 
 static void adamw(void *arg)
@@ -223,10 +225,16 @@ static void prepare(bench *b)
     b->loss = moved(b, bench_memory(sizeof(double) * (size_t)(N + P / 512)), sizeof(double) * (size_t)(N + P / 512));
     int32_t *token = bench_memory(sizeof(*token) * (size_t)N);
     int64_t *sample = bench_memory(sizeof(*sample) * (size_t)B);
+    sgc_philox_key *key = bench_memory(sizeof(*key));
+    double *scale = bench_memory(sizeof(*scale));
+    *key = sgc_dropout_key(1, 1);
+    *scale = 1;
     for (int64_t i = 0; i < N; i++) token[i] = (int32_t)((uint32_t)i * 2654435761u % V);
     for (int64_t i = 0; i < B; i++) sample[i] = i;
     b->token = moved(b, token, sizeof(*token) * (size_t)N);
     b->sample = moved(b, sample, sizeof(*sample) * (size_t)B);
+    b->key = moved(b, key, sizeof(*key));
+    b->scale = moved(b, scale, sizeof(*scale));
     /* the largest of all that move memory */
     int64_t n_copied = 4 * (int64_t)P > 2 * N * F ? 4 * (int64_t)P : 2 * N * F;
     if (n_copied < R * V) n_copied = R * V;

@@ -13,6 +13,7 @@ has() { grep -qE "$1" gpu-results.json || { cat gpu-results.json; return 1; }; }
 check "... the results hold rates of kernels" has '"metric": "attention forward", "side": "ours", "unit": "GFLOP/s", "median": [0-9.e+]+'
 check "... of cuDNN's beside them" has '"metric": "attention backward", "side": "cuDNN", "unit": "GFLOP/s", "median": [0-9.e+]+'
 check "... rates of training" has '"gpt2-124m": \{"batch": 2, "tokens_per_second": [0-9.e+]+'
+check "... times of updates with and without graphs" has '"graphs": \{"batch 1": \{"graphs_ms": [0-9.e+]+, "direct_ms": [0-9.e+]+\}'
 check "... and how each check went" has '"two ranks through NCCL at stage 3 agree with one": "passed"'
 if command -v python3 >/dev/null; then
     check "... and are JSON" python3 -m json.tool gpu-results.json

@@ -6,7 +6,7 @@
 #   PEER_PYTHON=python3              a Python with torch and transformers: measured beside ours
 #   LIBRARIES=DIR:DIR                where cuBLASLt and NCCL are, if the loader and PEER_PYTHON do not know
 #   GPU_BATCH=32 GPU_BATCH_XL=8      samples of a micro-batch, with GPT-2 of 124 million and of 1.5 billion parameters
-#   GPU_STEPS="kernels ..."          only these of: kernels attention training nccl bench small xl profile
+#   GPU_STEPS="kernels ..."          only these of: kernels attention training nccl bench small xl graphs profile
 #   GPU_SECONDS=470                  what would begin later is left out, what still runs then is ended
 # Exit status: 0 all checks passed; 1 one failed; 77 there is no GPU.
 set -u
@@ -135,6 +135,7 @@ check_training() {
     train cpu --use_cpu true && train gpu --device.type cuda && agree gpu cpu 1e-4; passed "training in fp32 agrees with the CPU" $?
     train again --device.type cuda && cmp <(losses gpu) <(losses again) >>"$work/log"; passed "a run repeats itself" $?
     train cpu16 --use_cpu true --bf16 true && train gpu16 --device.type cuda --bf16 true && agree gpu16 cpu16 1e-2; passed "training in bf16 agrees with the CPU" $?
+    train direct --device.type cuda --device.graphs false && cmp <(losses gpu) <(losses direct) >>"$work/log"; passed "CUDA graphs change no bit" $?
     train gpu16f --device.type cuda --fp16 true && agree gpu16f cpu 1e-2; passed "training in fp16 agrees with fp32" $?
 }
 # Two ranks on one GPU, each with a host of its own as far as NCCL can tell.
@@ -168,16 +169,23 @@ measure_bench() {
     passed "bench of kernels" $status
 }
 number() { sed -n "s/.*\"$2\": *\([0-9.e+-]*\).*/\1/p" "$1" | tail -n 1; }
-# gpt2 NAME BATCH PEER_SIZE OPTION...: tokens/s of the last ten updates and the bytes of the device, beside PyTorch's
-gpt2() {
-    local name=$1 batch=$2 size=$3 last="" peer=null peer_peak=null status; shift 3
-    local length=1024 updates=30 data=large
-    [ "${DRY:-0}" = 0 ] || length=16 updates=10 data=small
+length=1024 updates=30 data=large
+[ "${DRY:-0}" = 0 ] || length=16 updates=10 data=small
+# rate NAME BATCH OPTION...: sets `last`, the tokens/s of the last ten updates
+rate() {
+    local name=$1 batch=$2 status; shift 2
     rm -rf "$work/$name"
+    last=""
     limited 150 "$stagecoach" train --data.train_file "$work/$data.h5" --data.block_size $length --per_device_train_batch_size "$batch" --output_dir "$work/$name" \
         --max_steps $updates --logging_steps 10 --save_strategy no --data.validation_split_percentage 0 --bf16 true --device.type cuda --learning_rate 1e-5 \
         --model.resid_pdrop 0 --model.embd_pdrop 0 --model.attn_pdrop 0 "$@"; status=$?
     [ $status -ne 0 ] || last=$(number "$work/$name/metrics.jsonl" tokens_per_second)
+    return $status
+}
+# gpt2 NAME BATCH PEER_SIZE OPTION...: our rate and the bytes of the device, beside PyTorch's
+gpt2() {
+    local name=$1 batch=$2 size=$3 peer=null peer_peak=null status; shift 3
+    rate "$name" "$batch" "$@"; status=$?
     [ -z "$last" ] || cp "$work/$name/run.json" "gpu-$name.json"
     if [ -n "$PEER_PYTHON" ] && [ -n "$last" ]; then
         echo 25 | timeout -k 5 "$(seconds 150)" "$PEER_PYTHON" "$peer_script" --device cuda --compile --bf16 --batch "$batch" --length $length --size "$size" >"$work/peer" 2>"$work/peer.log" &&
@@ -187,12 +195,26 @@ gpt2() {
     put "$name" "{\"batch\": $batch, \"tokens_per_second\": ${last:-null}, \"peer_tokens_per_second\": $peer, \"peer_peak_bytes\": $peer_peak}"
     passed "$name trains" $status
 }
+gpt2_124m=(--model.vocab_size 50257) batch_124m=${GPU_BATCH:-32}
+[ "${DRY:-0}" = 0 ] || gpt2_124m=(--model.n_positions 16 --model.n_embd 16 --model.n_layer 1 --model.n_head 1) batch_124m=2
 measure_small() {
-    if [ "${DRY:-0}" = 0 ]; then
-        gpt2 gpt2-124m "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257
-        # what device.attention auto is worth; its rule may be wrong for this GPU
-        PEER_PYTHON='' gpt2 gpt2-124m-own-attention "${GPU_BATCH:-32}" gpt2 --model.vocab_size 50257 --device.attention own
-    else gpt2 gpt2-124m 2 gpt2 --model.n_positions 16 --model.n_embd 16 --model.n_layer 1 --model.n_head 1; fi
+    gpt2 gpt2-124m "$batch_124m" gpt2 "${gpt2_124m[@]}"
+    # what device.attention auto is worth; its rule may be wrong for this GPU
+    [ "${DRY:-0}" = 1 ] || PEER_PYTHON='' gpt2 gpt2-124m-own-attention "$batch_124m" gpt2 "${gpt2_124m[@]}" --device.attention own
+}
+# Milliseconds of an update recorded as CUDA graphs and call by call: with so little to compute that calls take long, and with much.
+measure_graphs() {
+    local batch graphs status=0 results=""
+    for batch in 1 "$batch_124m"; do
+        results="$results${results:+, }\"batch $batch\": {"
+        for graphs in true false; do
+            rate graphs "$batch" "${gpt2_124m[@]}" --device.graphs $graphs || status=1
+            results="$results$([ $graphs = true ] && echo '"graphs_ms": ' || echo ', "direct_ms": ')$(awk -v rate="${last:-0}" -v n=$((batch * length)) 'BEGIN { if (rate > 0) printf "%.6g", 1000 * n / rate; else printf "null" }')"
+        done
+        results="$results}"
+    done
+    put graphs "{$results}"
+    passed "updates with and without CUDA graphs" $status
 }
 measure_xl() {
     [ "${DRY:-0}" = 0 ] || return 0
@@ -211,11 +233,11 @@ head -c 1000000 /dev/urandom >"$work/random.txt"
 for file in "small 256" "large 50257"; do
     "${ours[@]}" "$tokens" "$work/${file% *}.h5" "${file#* }" "$work/random.txt" || die "no token file"
 done
-for step in ${GPU_STEPS:-kernels attention training nccl bench small xl profile}; do
+for step in ${GPU_STEPS:-kernels attention training nccl bench small xl graphs profile}; do
     if [ "$(now_s)" -ge "${GPU_SECONDS:-470}" ]; then put "$step" '"left out: no time"'; continue; fi
     case $step in
     kernels | attention | training | nccl) "check_$step" ;;
-    bench | small | xl | profile) "measure_$step" ;;
+    bench | small | graphs | xl | profile) "measure_$step" ;;
     *) die "there is no step '$step'" ;;
     esac
 done

@@ -191,7 +191,8 @@ START_TEST(dropout_is_the_own_kernels)
         ck_assert(bytes[0] == 0 && bytes[1] == 0);
         c[i] = (call){.device = &d[i], .seed = 4, .numbers = SGC_BF16};
         void *y = out(&c[i], s.B * s.T * s.C), *lse = out_wide(&c[i], s.B * s.H * s.T), *qkv = in(&c[i], s.B * s.T * 3 * s.C);
-        const sgc_dropout drop = {.p = s.dropout, .key = sgc_dropout_key(1, 2), .sample = integers(&c[i], sample, sizeof(sample))};
+        const sgc_philox_key key = sgc_dropout_key(1, 2);
+        const sgc_dropout drop = {.p = s.dropout, .key = constant(&c[i], &key, sizeof(key)), .sample = constant(&c[i], sample, sizeof(sample))};
         d[i].ops->attention_forward(&d[i], y, lse, qkv, s.B, s.T, s.C, s.H, &drop);
         from_device(&c[i], &c[i].arrays[0]);
         from_device(&c[i], &c[i].arrays[1]);

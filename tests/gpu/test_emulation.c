@@ -248,6 +248,101 @@ START_TEST(what_the_host_reads_too_early_is_not_there)
 }
 END_TEST
 
+/* to = from + 2 by way of `between`, but to[1] = 0 */
+static cudaGraphExec_t captured(cudaStream_t s, float *to, float *between, const float *from)
+{
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    ok(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
+    ok(add_one(s, between, from));
+    ok(add_one(s, to, between));
+    ok(cudaMemsetAsync((void *)(to + 1), 0, sizeof(*to), s));
+    ok(cudaStreamEndCapture(s, &graph));
+    ok(cudaGraphInstantiate(&executable, graph, 0));
+    ok(cudaGraphDestroy(graph));
+    return executable;
+}
+
+START_TEST(a_graph_does_what_was_captured_when_it_is_launched)
+{
+    cudaStream_t s = stream();
+    float *a = managed(), *b = managed(), *c = managed();
+    for (long lazy = 0; lazy < 4; lazy++) {
+        for (int i = 0; i < N; i++) a[i] = (float)i, c[i] = -1;
+        emulated_set_lazy(lazy);
+        cudaGraphExec_t executable = captured(s, c, b, a);
+        ok(cudaStreamSynchronize(s));
+        ck_assert_double_eq(c[3], -1);
+        for (int round = 0; round < 3; round++) {
+            ok(cudaGraphLaunch(executable, s));
+            ok(cudaStreamSynchronize(s));
+            ck_assert_double_eq(c[3], 3 + round + 2);
+            ck_assert_double_eq(c[1], 0);
+            for (int i = 0; i < N; i++) a[i] += 1; /* what arguments point to is read anew */
+        }
+        ok(cudaGraphExecDestroy(executable));
+    }
+    ok(cudaStreamDestroy(s));
+    cudaFree(a), cudaFree(b), cudaFree(c);
+}
+END_TEST
+
+static void capture_many(void)
+{
+    cudaStream_t first = stream(), second = stream();
+    cudaEvent_t event;
+    ok(cudaEventCreate(&event));
+    ok(cudaStreamBeginCapture(first, cudaStreamCaptureModeThreadLocal));
+    ok(cudaEventRecord(event, first));
+    cudaStreamWaitEvent(second, event, 0);
+}
+
+/* Each ends the capture, and nothing else. */
+START_TEST(what_does_not_go_with_a_capture_makes_it_invalid)
+{
+    enum { MALLOC, WAIT, WAIT_FOR_ALL, QUERY, EVENT, FOREIGN_EVENT, CAPTURED_EVENT, N_CALLS };
+    cudaStream_t s = stream(), other = stream();
+    cudaEvent_t event, inside;
+    cudaGraph_t graph;
+    float *a = managed(), *b = managed();
+    void *p;
+    ok(cudaEventCreate(&event));
+    ok(cudaEventCreate(&inside));
+    ok(cudaEventRecord(event, other));
+    for (int call = 0; call < N_CALLS; call++) {
+        ok(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
+        ck_assert_int_eq(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal), cudaErrorStreamCaptureUnsupported);
+        cudaGetLastError();
+        ok(add_one(other, a, a)); /* another stream goes on */
+        ok(cudaEventRecord(inside, s));
+        switch (call) {
+        case MALLOC: ck_assert_int_eq(cudaMalloc(&p, 4), cudaErrorStreamCaptureUnsupported); break;
+        case WAIT: ck_assert_int_eq(cudaStreamSynchronize(s), cudaErrorStreamCaptureUnsupported); break;
+        case WAIT_FOR_ALL: ck_assert_int_eq(cudaDeviceSynchronize(), cudaErrorStreamCaptureUnsupported); break;
+        case QUERY: ck_assert_int_eq(cudaStreamQuery(s), cudaErrorStreamCaptureUnsupported); break;
+        case EVENT: ck_assert_int_eq(cudaEventQuery(event), cudaErrorStreamCaptureUnsupported); break;
+        case FOREIGN_EVENT: ck_assert_int_eq(cudaStreamWaitEvent(s, event, 0), cudaErrorStreamCaptureIsolation); break;
+        default: ck_assert_int_eq(cudaEventSynchronize(inside), cudaErrorStreamCaptureUnsupported); break;
+        }
+        ck_assert_int_eq(add_one(s, b, a), cudaErrorStreamCaptureInvalidated);
+        ck_assert_int_eq(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureInvalidated);
+        ck_assert_ptr_null(graph);
+        ck_assert_int_eq(cudaEventQuery(inside), cudaErrorCapturedEvent);
+        cudaGetLastError();
+        ok(add_one(s, b, a));
+        ok(cudaStreamSynchronize(s));
+    }
+    ck_assert_int_eq(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureUnmatched);
+    FOUND(capture_many, "a capture of several streams is not emulated");
+    cudaGetLastError();
+    ok(cudaEventDestroy(event));
+    ok(cudaEventDestroy(inside));
+    ok(cudaStreamDestroy(s));
+    ok(cudaStreamDestroy(other));
+    cudaFree(a), cudaFree(b);
+}
+END_TEST
+
 START_TEST(copies_must_be_what_they_say)
 {
     void *device, *pinned;
@@ -386,6 +481,8 @@ UNIT_MAIN("emulated GPU", a_missing_barrier_gives_other_numbers_in_another_order
           copies_that_are_not_waited_for_are_not_there,
           a_missing_wait_between_streams_is_found,
           what_the_host_reads_too_early_is_not_there,
+          a_graph_does_what_was_captured_when_it_is_launched,
+          what_does_not_go_with_a_capture_makes_it_invalid,
           copies_must_be_what_they_say,
           launches_beyond_a_gpu_are_refused,
           a_failed_kernel_is_the_answer_to_everything_after,

@@ -164,7 +164,7 @@ START_TEST(a_nan_is_never_lost)
             call c = {.device = &d, .seed = 4, .numbers = d.ops->value};
             void *x = in(&c, 70), *y = in(&c, 70), *qkv = in(&c, 70 * 3 * 64), *o = in(&c, 70 * 64), *lse = in_wide(&c, 70), *logits = in_wide(&c, 70);
             double *loss = out_double(&c, 1);
-            const void *on_device = integers(&c, &target, sizeof(target));
+            const void *on_device = constant(&c, &target, sizeof(target));
             put(&c, 0, at, NAN);
             for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
                 d.ops->activation_forward(&d, kind, y, x, 70);
@@ -174,14 +174,101 @@ START_TEST(a_nan_is_never_lost)
             d.ops->attention_forward(&d, o, lse, qkv, 1, 70, 64, 1, &(sgc_dropout){0});
             ck_assert_double_nan(get(&c, 3, at * 64));
             put(&c, 5, at, NAN);
-            d.ops->cross_entropy(&d, loss, NULL, logits, on_device, 1, 70, 70, 0, 1);
+            d.ops->cross_entropy(&d, loss, NULL, logits, on_device, 1, 70, 70, 0, NULL);
             ck_assert_double_nan(get(&c, 6, 0));
             put(&c, 5, at, INFINITY);
-            d.ops->cross_entropy(&d, loss, NULL, logits, on_device, 1, 70, 70, 0, 1);
+            d.ops->cross_entropy(&d, loss, NULL, logits, on_device, 1, 70, 70, 0, NULL);
             ck_assert_msg(!isfinite(get(&c, 6, 0)), "%g", get(&c, 6, 0));
             free_call(&c);
         }
         sgc_device_close(&d);
+    }
+}
+END_TEST
+
+/* Made-up steps of work. What changes from step to step is in memory, or a result of the steps before. */
+typedef struct steps {
+    call c;
+    sgc_dropout drop;
+    void *key, *x, *y, *dwte, *dwpe, *square;
+    const int32_t *token;
+    bool waits; /* which must not be where calls are recorded */
+} steps;
+
+enum { STEP_B = 2, STEP_T = 24, STEP_C = 32, STEP_V = 16 };
+
+static void make_calls(void *arg)
+{
+    steps *s = arg;
+    sgc_device *d = s->c.device;
+    d->ops->dropout(d, s->y, s->x, STEP_B, STEP_T * STEP_C, &s->drop);
+    d->ops->embedding_backward(d, s->dwte, s->dwpe, s->y, s->token, STEP_B, STEP_T, STEP_C); /* with scratch memory */
+    d->ops->matmul(d, &(sgc_matmul){.c = s->square, .c_is_wide = true, .add = true, .a = s->y, .b = s->y, .ta = true, .m = STEP_C, .n = STEP_C, .k = STEP_T});
+    if (s->waits) sgc_device_finish(d);
+    d->ops->add_into(d, s->square, s->dwte, STEP_V * STEP_C);
+    sgc_device_clear(d, s->dwte, STEP_C * sizeof(float));
+    sgc_device_copy(d, s->x, s->y, 8 * sgc_dtype_bytes(d->ops->value));
+}
+
+/* More scratch memory than before. */
+static void need_scratch(sgc_device *d)
+{
+    enum { N = 40000 };
+    call c = {.device = d, .seed = 1};
+    void *dwte = out_wide(&c, 8), *dwpe = out_wide(&c, N * 8), *dx = in(&c, N * 8), *token = calloc(N, sizeof(int32_t));
+    ck_assert_ptr_nonnull(token);
+    d->ops->embedding_backward(d, dwte, dwpe, dx, constant(&c, token, N * sizeof(int32_t)), 1, N, 8);
+    free(token);
+    free_call(&c);
+}
+
+/* The arrays after some steps. */
+static call after_steps(sgc_device *d, bool waits)
+{
+    int32_t token[STEP_B * STEP_T];
+    const int64_t sample[STEP_B] = {7, 1LL << 33};
+    sgc_philox_key key = {{0}};
+    sgc_recording *recording = NULL;
+    steps s = {.c = {.device = d, .seed = 9, .numbers = d->ops->value}, .waits = waits};
+    call *c = &s.c;
+    for (int i = 0; i < STEP_B * STEP_T; i++) token[i] = i * i % STEP_V;
+    s.x = out(c, STEP_B * STEP_T * STEP_C);
+    s.y = out(c, STEP_B * STEP_T * STEP_C);
+    s.dwte = out_wide(c, STEP_V * STEP_C);
+    s.dwpe = out_wide(c, STEP_T * STEP_C);
+    s.square = out_wide(c, STEP_C * STEP_C);
+    s.token = constant(c, token, sizeof(token));
+    s.key = (void *)constant(c, &key, sizeof(key));
+    s.drop = (sgc_dropout){.p = 0.2, .key = s.key, .stream = 1, .sample = constant(c, sample, sizeof(sample))};
+    for (int step = 0; step < 6; step++) {
+        key = sgc_dropout_key(3, step);
+        ck_assert_int_eq(sgc_device_write(d, s.key, &key, sizeof(key)), SGC_OK);
+        if (step == 4) need_scratch(d);
+        sgc_device_repeat(d, &recording, make_calls, &s);
+    }
+    ck_assert_msg(sgc_device_finish(d) == SGC_OK, "%s", sgc_err_message());
+    for (int i = 0; i < c->n_arrays; i++) from_device(c, &c->arrays[i]);
+    sgc_device_forget(d, &recording);
+    return s.c;
+}
+
+/* What cannot be recorded is found out when it is, and done all the same. */
+START_TEST(recorded_calls_give_the_bits_of_direct_ones)
+{
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device direct, recording;
+        open_device(&direct, devices[type], false);
+        call expected = after_steps(&direct, false);
+        for (int waits = 0; waits < 2; waits++) {
+            const sgc_device_spec spec = {.name = devices[type], .node_size = 1, .graphs = true};
+            ck_assert_msg(sgc_device_open_spec(&recording, &spec) == SGC_OK, "%s", sgc_err_message());
+            call got = after_steps(&recording, waits);
+            ck_assert_msg(same_bits(&expected, &got), "%s%s", devices[type], waits ? ", with a wait" : "");
+            free_call(&got);
+            sgc_device_close(&recording);
+        }
+        free_call(&expected);
+        sgc_device_close(&direct);
     }
 }
 END_TEST
@@ -221,6 +308,7 @@ UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
           a_range_cut_anywhere_gives_the_same_bits,
           numbers_are_rounded_to_the_nearest_even,
           a_nan_is_never_lost,
+          recorded_calls_give_the_bits_of_direct_ones,
           every_device_fills_every_slot)
 #undef main
 

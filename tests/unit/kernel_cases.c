@@ -9,7 +9,8 @@ static const int64_t samples[] = {3, 123456789012, 0, 77, 5, 6, 7, 8};
 
 static sgc_dropout dropout_of(call *c, double p)
 {
-    return (sgc_dropout){.p = p, .key = sgc_dropout_key(11, 22), .stream = 5, .sample = integers(c, samples, sizeof(samples))};
+    const sgc_philox_key key = sgc_dropout_key(11, 22);
+    return (sgc_dropout){.p = p, .key = constant(c, &key, sizeof(key)), .stream = 5, .sample = constant(c, samples, sizeof(samples))};
 }
 
 static int32_t *tokens(int64_t n, int64_t V)
@@ -26,7 +27,7 @@ static void embedding_forward(call *c)
     int64_t B = c->size[0], T = c->size[1], C = c->size[2], V = c->size[3], position = c->size[4];
     void *x = out(c, B * T * C), *wte = in(c, V * C), *wpe = in(c, (position + T) * C);
     int32_t *token = tokens(B * T, V);
-    OPS->embedding_forward(c->device, x, integers(c, token, (size_t)(B * T) * sizeof(*token)), wte, wpe, B, T, C, position);
+    OPS->embedding_forward(c->device, x, constant(c, token, (size_t)(B * T) * sizeof(*token)), wte, wpe, B, T, C, position);
     free(token);
 }
 
@@ -35,7 +36,7 @@ static void embedding_backward(call *c)
     int64_t B = c->size[0], T = c->size[1], C = c->size[2], V = c->size[3];
     void *dwte = out_wide(c, V * C), *dwpe = out_wide(c, T * C), *dx = in(c, B * T * C);
     int32_t *token = tokens(B * T, V);
-    OPS->embedding_backward(c->device, dwte, dwpe, dx, integers(c, token, (size_t)(B * T) * sizeof(*token)), B, T, C);
+    OPS->embedding_backward(c->device, dwte, dwpe, dx, constant(c, token, (size_t)(B * T) * sizeof(*token)), B, T, C);
     free(token);
 }
 
@@ -140,11 +141,13 @@ static void dropout(call *c)
 static void cross_entropy(call *c)
 {
     int64_t N = c->size[0], V = c->size[1], ld = V + c->size[4];
+    static const double scale = 0.125;
     double *loss = out_double(c, N);
     void *logits = in_wide(c, N * ld), *dlogits = c->size[3] ? out(c, N * ld) : NULL;
     int32_t *target = tokens(N, V);
     for (int64_t n = 3; n < N; n += 5) target[n] = -100;
-    OPS->cross_entropy(c->device, loss, dlogits, logits, integers(c, target, (size_t)N * sizeof(*target)), N, V, ld, (double)c->size[2] / 100, 0.125);
+    OPS->cross_entropy(c->device, loss, dlogits, logits, constant(c, target, (size_t)N * sizeof(*target)), N, V, ld, (double)c->size[2] / 100,
+                       constant(c, &scale, sizeof(scale)));
     free(target);
 }
 

@@ -31,7 +31,7 @@ typedef struct call {
     int64_t size[6];
     uint32_t seed;
     sgc_dtype numbers;        /* random numbers are exact in this type, whatever the device */
-    void *blocks[4];          /* owned: integers of the device */
+    void *blocks[4];          /* owned: constants of the device */
     int n_blocks;
     array arrays[MAX_ARRAYS]; /* owned */
     int n_arrays;
@@ -108,7 +108,7 @@ static inline void *positive(call *c)
 }
 
 /* A copy where the device sees it. */
-static inline const void *integers(call *c, const void *host, size_t bytes)
+static inline const void *constant(call *c, const void *host, size_t bytes)
 {
     if (!c->device->ops->memory) return host;
     void *p = sgc_device_alloc(c->device, SGC_MEM_ACTIVATIONS, bytes);

@@ -214,10 +214,10 @@ START_TEST(a_nan_is_never_lost)
             d.ops->attention_forward(&d, o, lse, qkv, 1, 70, 8, 1, &(sgc_dropout){0});
             ck_assert_double_nan(element(&c.arrays[3], at * 8));
             logits[at] = NAN;
-            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 70, 0, 1);
+            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 70, 0, NULL);
             ck_assert_double_nan(loss);
             logits[at] = INFINITY;
-            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 70, 0, 1);
+            d.ops->cross_entropy(&d, &loss, NULL, logits, (int32_t[]){1}, 1, 70, 70, 0, NULL);
             ck_assert_msg(!isfinite(loss), "%g", loss);
             free_call(&c);
         }
@@ -297,7 +297,8 @@ START_TEST(the_same_elements_are_dropped_on_every_device)
     enum { B = 3, N = 10007 };
     static const char *const names[] = {"ref32", "ref64", "cpu_bf16"};
     static const int64_t sample[B] = {0, 1, 1LL << 40};
-    const sgc_dropout drop = {.p = 0.3, .key = sgc_dropout_key(42, 1), .stream = 65535, .sample = sample};
+    const sgc_philox_key key = sgc_dropout_key(42, 1);
+    const sgc_dropout drop = {.p = 0.3, .key = &key, .stream = 65535, .sample = sample};
     sgc_device d;
     EACH_LEVEL(d, "cpu") {
         call c = {.device = &d, .seed = 5};
@@ -365,7 +366,7 @@ START_TEST(ignored_rows_have_no_loss_and_no_gradient)
             memcpy(dlogits, logits, 2 * 50 * sizeof(*logits));
             logits = dlogits;
         }
-        d.ops->cross_entropy(&d, loss, dlogits, logits, (int32_t[]){-100, 3}, 2, 50, 50, 0.1, 1);
+        d.ops->cross_entropy(&d, loss, dlogits, logits, (int32_t[]){-100, 3}, 2, 50, 50, 0.1, &(double){1});
         ck_assert(loss[0] == 0 && loss[1] > 0);
         for (int i = 0; i < 50; i++) ck_assert(element(&c.arrays[1], i) == 0);
         for (int i = 50; i < 100; i++) sum += element(&c.arrays[1], i);

@@ -50,7 +50,7 @@ void sgc_cpu_activation_backward(sgc_device *d, int kind, void *dx, const void *
 void sgc_cpu_add(sgc_device *d, void *z, const void *x, const void *y, int64_t n);
 void sgc_cpu_dropout(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                           int64_t ld, double smoothing, double scale);
+                           int64_t ld, double smoothing, const double *scale);
 void sgc_cpu_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
                    const sgc_adamw *a);
 void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);

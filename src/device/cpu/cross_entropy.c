@@ -4,7 +4,7 @@
 #include "device/cpu/cpu_impl.h"
 
 void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits_, const int32_t *target, int64_t N, int64_t V,
-                           int64_t ld, double smoothing, double scale)
+                           int64_t ld, double smoothing, const double *scale)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
     const float *logits = logits_;
@@ -16,6 +16,6 @@ void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *dlogits, const voi
     for (int64_t n = 0; n < N; n++) {
         void *gradient = dlogits ? sgc_cpu_at(d, dlogits, n * ld) : NULL;
         float *exps = scratch ? scratch + omp_get_thread_num() * n_scratch : gradient;
-        simd->cross_entropy(loss + n, gradient, logits + n * ld, exps, target[n], V, smoothing, scale);
+        simd->cross_entropy(loss + n, gradient, logits + n * ld, exps, target[n], V, smoothing, dlogits ? *scale : 0);
     }
 }

@@ -38,7 +38,7 @@ void sgc_cpu_dropout(sgc_device *d, void *y, const void *x, int64_t B, int64_t n
     for (int64_t b = 0; b < B; b++)
         for (int64_t i = 0; i < n_per_sample; i += SGC_CPU_PIECE) {
             int64_t at = b * n_per_sample + i;
-            simd->dropout(sgc_cpu_at(d, y, at), sgc_cpu_at(d, x, at), i, sgc_cpu_piece(n_per_sample, i), drop->key, drop->stream, drop->sample[b],
+            simd->dropout(sgc_cpu_at(d, y, at), sgc_cpu_at(d, x, at), i, sgc_cpu_piece(n_per_sample, i), *drop->key, drop->stream, drop->sample[b],
                           threshold, scale);
         }
 }

@@ -56,7 +56,7 @@ static __device__ __forceinline__ void put_gradient(Value *out, const float (&x)
 template <typename Value>
 static __global__ void __launch_bounds__(ROW_THREADS)
     cross_entropy(double *loss, Value *dlogits, const float *logits, const int32_t *target_of, const int64_t V, const int64_t ld, const double smoothing,
-                  const double scale, const bool vectors, const int64_t n_kept)
+                  const double *scale_at, const bool vectors, const int64_t n_kept)
 {
     SGC_DYNAMIC_SHARED(float, kept); /* the first n_kept accesses */
     const int64_t n = blockIdx.x, target = target_of[n];
@@ -103,7 +103,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     }
     if (!dlogits) return;
 
-    const double exp_of_target = expf((float)of_target - max);
+    const double scale = *scale_at, exp_of_target = expf((float)of_target - max);
     const logit_gradient g = {(float)(scale / sum), (float)(-scale * smoothing / (double)V),
                               scale * (exp_of_target / sum - (1 - smoothing) - smoothing / (double)V)};
     __syncthreads(); /* the gradient may be written where the row was: all have read the target's logit */
@@ -122,7 +122,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 
 template <typename Value>
 static void run(sgc_device *d, double *loss, void *dlogits_, const void *logits_, const int32_t *target, int64_t N, int64_t V, int64_t ld,
-                double smoothing, double scale)
+                double smoothing, const double *scale)
 {
     Value *dlogits = (Value *)dlogits_;
     const float *logits = (const float *)logits_;
@@ -138,7 +138,7 @@ static void run(sgc_device *d, double *loss, void *dlogits_, const void *logits_
 }
 
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                            int64_t ld, double smoothing, double scale)
+                            int64_t ld, double smoothing, const double *scale)
 {
     if (N == 0) return;
     SGC_WITH_VALUE(d, run<Value>(d, loss, dlogits, logits, target, N, V, ld, smoothing, scale));

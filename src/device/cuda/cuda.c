@@ -154,6 +154,7 @@ sgc_status sgc_cuda_open(sgc_device *d, const sgc_device_spec *spec)
     if (!cuda) return sgc_err(SGC_ENOMEM, "no memory for a GPU's state");
     d->state = cuda;
     cuda->tf32 = spec->tf32;
+    cuda->graphs = spec->graphs;
     SGC_TRY(choose(cuda, spec, &is_shared));
     SGC_TRY(look_at(cuda));
     SGC_TRY(check(cuda, is_shared));
@@ -170,6 +171,10 @@ done:
 void sgc_cuda_fail(sgc_device *d, const char *what, const char *why)
 {
     sgc_cuda *cuda = sgc_cuda_of(d);
+    if (d->is_recording) {
+        if (!cuda->refusal[0]) snprintf(cuda->refusal, sizeof(cuda->refusal), "%s: %s", what, why);
+        return;
+    }
     if (cuda->failed) return;
     cuda->failed = true;
     snprintf(cuda->failure, sizeof(cuda->failure), "%s: %s", what, why);

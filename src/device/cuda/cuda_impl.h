@@ -23,7 +23,10 @@ typedef struct sgc_cuda {
     struct sgc_cudnn_attention *cudnn; /* owned; NULL: attention is not left to it */
     void *scratch;            /* owned: grows to what the largest shape needs */
     size_t scratch_bytes;
+    int64_t n_scratches;      /* how often it was replaced: what was recorded before knows another */
     bool tf32;
+    bool graphs;              /* calls that come again are recorded */
+    char refusal[512];        /* while recording: the first failure, which then is none of the device's */
     bool failed;              /* the first failure since the device was opened: */
     char failure[512];        /* what was called, and what CUDA says of it       */
 } sgc_cuda;
@@ -42,6 +45,10 @@ sgc_status sgc_cuda_status(sgc_device *d);
 void *sgc_cuda_scratch(sgc_device *d, size_t bytes);
 
 extern const sgc_device_memory sgc_cuda_memory;
+
+/* recording.c: of sgc_cuda_memory */
+void sgc_cuda_repeat(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
+void sgc_cuda_forget(sgc_device *d, sgc_recording *r);
 
 /* architectures.cu: for which compute capabilities the kernels were compiled, in rising order as 800, 900; 0 at the end. */
 extern const int sgc_cuda_architectures[];
@@ -84,7 +91,7 @@ void sgc_cuda_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw
 void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                            int64_t ld, double smoothing, double scale);
+                            int64_t ld, double smoothing, const double *scale);
 /* attention_choice.c: cuDNN or the kernels here */
 sgc_status sgc_cuda_attention_open(sgc_device *d, int choice); /* sgc_attention_choice */
 void sgc_cuda_attention_close(sgc_device *d);

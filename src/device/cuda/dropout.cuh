@@ -7,7 +7,7 @@
 #include "device/cuda/types.cuh"
 
 typedef struct dropout_rule {
-    sgc_philox_key key;
+    const sgc_philox_key *key;
     uint32_t stream, threshold; /* an element whose word is below the threshold is dropped; 0: none is */
     float scale;                /* of what is kept */
 } dropout_rule;
@@ -22,8 +22,9 @@ static inline dropout_rule dropout_rule_of(const sgc_dropout *drop)
 static __device__ __forceinline__ uint32_t kept_of_block(const dropout_rule &rule, int64_t sample, uint64_t block)
 {
     const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | rule.stream, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32)};
+    const sgc_philox_key key = {{__ldg(&rule.key->k[0]), __ldg(&rule.key->k[1])}};
     uint32_t random[4], kept = 0;
-    sgc_philox(rule.key, counter, random);
+    sgc_philox(key, counter, random);
 #pragma unroll
     for (int k = 0; k < 4; k++) kept |= (uint32_t)(random[k] >= rule.threshold) << k;
     return kept;

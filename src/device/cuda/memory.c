@@ -140,8 +140,13 @@ void *sgc_cuda_scratch(sgc_device *d, size_t bytes)
 {
     sgc_cuda *cuda = sgc_cuda_of(d);
     if (bytes <= cuda->scratch_bytes) return cuda->scratch;
+    if (d->is_recording) {
+        sgc_cuda_fail(d, "scratch memory of a kernel", "not there yet");
+        return NULL;
+    }
     sgc_device_free(d, cuda->scratch);
     cuda->scratch_bytes = 0;
+    cuda->n_scratches++;
     cuda->scratch = sgc_device_alloc(d, SGC_MEM_ACTIVATIONS, bytes);
     if (cuda->scratch) cuda->scratch_bytes = bytes;
     else sgc_cuda_fail(d, "scratch memory of a kernel", sgc_err_message());
@@ -164,4 +169,6 @@ const sgc_device_memory sgc_cuda_memory = {
     .mark_wait = mark_wait,
     .finish = finish,
     .stream = stream,
+    .repeat = sgc_cuda_repeat,
+    .forget = sgc_cuda_forget,
 };

@@ -104,7 +104,7 @@ static double keep_factor(const sgc_dropout *drop, int64_t b, int64_t e)
     if (drop->p == 0) return 1;
     uint64_t block = (uint64_t)e / 4, s = (uint64_t)drop->sample[b];
     uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | drop->stream, (uint32_t)s, (uint32_t)(s >> 32)}, random[4];
-    sgc_philox(drop->key, counter, random);
+    sgc_philox(*drop->key, counter, random);
     return random[e % 4] < drop->p * 0x1p32 ? 0 : 1 / (1 - drop->p);
 }
 
@@ -271,7 +271,7 @@ static void dropout(sgc_device *d, void *y_, const void *x_, int64_t B, int64_t 
 }
 
 static void cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
-                          int64_t ld, double smoothing, double scale)
+                          int64_t ld, double smoothing, const double *scale)
 {
     (void)d;
     for (int64_t n = 0; n < N; n++) {
@@ -292,7 +292,7 @@ static void cross_entropy(sgc_device *d, double *loss, void *dlogits, const void
         loss[n] = (1 - smoothing) * (lse - row[target[n]]) + smoothing * (lse - total / (double)V);
         for (int64_t v = 0; v < V && gradient; v++) {
             double wanted = (v == target[n] ? 1 - smoothing : 0) + smoothing / (double)V;
-            gradient[v] = (REAL)(scale * (exp(row[v] - lse) - wanted));
+            gradient[v] = (REAL)(*scale * (exp(row[v] - lse) - wanted));
         }
     }
 }

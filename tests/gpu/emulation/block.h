@@ -24,6 +24,7 @@ struct place {
 /* A kernel with its arguments. */
 struct kernel_call {
     virtual void run() const = 0;
+    virtual kernel_call *copy() const = 0; /* the arguments with it */
     virtual ~kernel_call() {}
 };
 

@@ -354,7 +354,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     const descriptor *d = (const descriptor *)plan, *given = (const descriptor *)pack;
     if (!d->is_final || !given->is_final) return told(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "plan or pack are not finalized");
     if (d->engine == WILD_ENGINE) emulated_defect("cuDNN: an engine computes that does not repeat itself");
-    if (usable() != cudaSuccess) return told(CUDNN_STATUS_EXECUTION_FAILED, "the GPU has failed");
+    if (may_queue(handle->stream) != cudaSuccess) return told(CUDNN_STATUS_EXECUTION_FAILED, "the GPU has failed");
     const std::vector<int64_t> uids = list<int64_t>(given, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
     const std::vector<void *> pointers = list<void *>(given, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
     cudnn_work *w = new cudnn_work;

@@ -42,6 +42,7 @@ struct cudnn_work : work {
     std::map<int64_t, float> values;    /* of tensors that are given by value */
     void *workspace = NULL;
     size_t workspace_bytes = 0;
+    work *copy() const override { return new cudnn_work(*this); }
     void run() override;
 };
 

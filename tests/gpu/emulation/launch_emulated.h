@@ -19,6 +19,7 @@ template <typename... Parameters> struct bound_call : kernel_call {
     std::tuple<Parameters...> arguments;
     bound_call(void (*k)(Parameters...), Parameters... a) : kernel(k), arguments(a...) {}
     void run() const override { std::apply(kernel, arguments); }
+    kernel_call *copy() const override { return new bound_call(*this); }
 };
 
 template <typename... Parameters, typename... Arguments>

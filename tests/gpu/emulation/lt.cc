@@ -81,6 +81,7 @@ struct product_work : emulated::work {
     void *d, *workspace;
     size_t workspace_bytes;
     float alpha, beta;
+    work *copy() const override { return new product_work(*this); }
     void run() override
     {
         const bool rounded = operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
@@ -247,7 +248,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     algorithm chosen;
     cublasStatus_t rc = check(*operation, *a_layout, *b_layout, *d_layout);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
-    if (emulated::usable() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (emulated::may_queue(stream) != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
     memcpy(&chosen, algo, sizeof(chosen));
     const void *pointers[4] = {a, b, c, d};
     for (int i = 0; i < 4; i++)

@@ -52,7 +52,7 @@ static cudaError_t make(void **p, size_t bytes, memory_kind kind)
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT,
                  inner = (rounded + page - 1) / page * page;
     *p = NULL;
-    cudaError_t rc = usable();
+    cudaError_t rc = may_wait();
     if (rc != cudaSuccess) return told(rc);
     if (bytes == 0) return cudaSuccess;
     if (kind != PINNED && (rounded > limit() || held > limit() - rounded)) return told(cudaErrorMemoryAllocation);
@@ -73,7 +73,7 @@ static cudaError_t make(void **p, size_t bytes, memory_kind kind)
 
 static cudaError_t release(void *p, bool pinned)
 {
-    cudaError_t rc = usable();
+    cudaError_t rc = p ? may_wait() : usable();
     if (rc != cudaSuccess || !p) return told(rc);
     auto found = blocks.find((uintptr_t)p);
     if (found == blocks.end() || (found->second.kind == PINNED) != pinned) return told(cudaErrorInvalidValue);
@@ -122,6 +122,7 @@ struct copy_work : work {
     const void *from;
     size_t bytes;
     void *copied; /* NULL, or what the host's memory held at the call */
+    work *copy() const override { return copied ? work::copy() : new copy_work(*this); }
     void run() override
     {
         memmove(to, copied ? copied : from, bytes);
@@ -133,6 +134,7 @@ struct set_work : work {
     void *p;
     int byte;
     size_t bytes;
+    work *copy() const override { return new set_work(*this); }
     void run() override
     {
         const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = ((uintptr_t)p + page - 1) / page * page, end = ((uintptr_t)p + bytes) / page * page;
@@ -181,7 +183,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     memory_kind kind_to, kind_from;
-    cudaError_t rc = usable();
+    cudaError_t rc = may_queue(stream);
     if (rc != cudaSuccess || bytes == 0) return told(rc);
     if (!is_valid(to, from, bytes, kind, &kind_to, &kind_from)) return told(cudaErrorInvalidValue);
     copy_work *w = new copy_work;
@@ -209,7 +211,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
 cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t stream)
 {
     memory_kind kind;
-    cudaError_t rc = usable();
+    cudaError_t rc = may_queue(stream);
     if (rc != cudaSuccess || bytes == 0) return told(rc);
     if (!kind_of(p, bytes, &kind) || kind == PAGEABLE) return told(cudaErrorInvalidValue);
     set_work *w = new set_work;

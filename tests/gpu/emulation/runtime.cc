@@ -11,7 +11,7 @@ using namespace emulated;
 
 static cudaError_t last_error, sticky_error;
 static int current_device;
-static long n_launches;
+static long n_launches, n_requests;
 
 namespace emulated {
 
@@ -38,6 +38,19 @@ cudaError_t usable()
 {
     if (driver_version() < CUDART_VERSION) return cudaErrorInsufficientDriver;
     return sticky_error;
+}
+
+static void write_requests()
+{
+    FILE *f = fopen(getenv("EMULATED_REQUESTS"), "a");
+    if (!f) return;
+    fprintf(f, "%ld\n", n_requests);
+    fclose(f);
+}
+
+void count_request()
+{
+    if (n_requests++ == 0 && getenv("EMULATED_REQUESTS")) atexit(write_requests);
 }
 
 bool fails_here()
@@ -217,6 +230,11 @@ static const struct {
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated", "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureUnmatched, "cudaErrorStreamCaptureUnmatched", "capture was not initiated in this stream"},
+    {cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation", "dependency created on uncaptured work in another stream"},
+    {cudaErrorCapturedEvent, "cudaErrorCapturedEvent", "operation not permitted on an event last recorded in a capturing stream"},
 };
 
 const char *cudaGetErrorName(cudaError_t error)

@@ -17,13 +17,21 @@ cudaError_t usable();
 /* The kernel that comes next, if it is the one that EMULATED_FAIL_LAUNCH names. */
 bool fails_here();
 
+/* Counts calls that ask the GPU for something: kernels, copies, events, graphs. */
+void count_request();
+
 /* Work of the GPU, done once its turn has come and it is ready; is_ready is asked until it says so. */
 struct work {
     virtual bool is_ready() { return true; }
     virtual void run() = 0;
+    virtual work *copy() const; /* of work that can be captured */
     virtual ~work() {}
 };
 void queue(cudaStream_t stream, work *w);
+/* While a stream is captured, its work becomes part of a graph. */
+cudaError_t may_queue(cudaStream_t stream);
+/* Calls that do not go together with a capture, by anybody in this thread, end it. */
+cudaError_t may_wait();
 void finish_all();
 
 enum memory_kind { PAGEABLE, PINNED, DEVICE, MANAGED };

@@ -57,7 +57,7 @@ static const float *TYPED(keep_row)(const sgc_attention_head *a, int64_t i, int6
 {
     int64_t element = a->first_element + i * a->T + j0, skip = element % 4;
     for (int64_t n = 0; n < BLOCK + skip; n += 4 * V_N)
-        v_keep_factors(buffer + n, a->drop->key, a->drop->stream, a->sample, (uint64_t)(element + n) / 4, a->threshold, a->keep_scale);
+        v_keep_factors(buffer + n, *a->drop->key, a->drop->stream, a->sample, (uint64_t)(element + n) / 4, a->threshold, a->keep_scale);
     return buffer + skip;
 }
 
