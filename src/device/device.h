@@ -97,6 +97,14 @@ typedef struct sgc_device_ops {
     /* dx = (or += with add_dx); dw, db: wide, += */
     void (*layer_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean, const void *rstd, int64_t N, int64_t C);
 
+    /* z = x + dropout of r, and y, mean, rstd of z, in one pass and with the bits of dropout, add and layer_norm_forward one after the other.
+     * x, r, z, y: [B * T, C]; z may be x or r. */
+    void (*residual_norm_forward)(sgc_device *d, void *z, void *y, void *mean, void *rstd, const void *x, const void *r, const void *w, const void *b, int64_t B,
+                                  int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
+    /* layer_norm_backward, and dr = dropout of dx, in one pass and with the bits of both one after the other. [B * T, C] */
+    void (*residual_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean,
+                                   const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
+
     void (*matmul)(sgc_device *d, const sgc_matmul *p);
     /* db [C], wide, += column sums of dy [N, C] */
     void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);

@@ -24,6 +24,18 @@ static void layer_norm_backward(UNUSED sgc_device *d, UNUSED void *dx, UNUSED bo
 {
 }
 
+static void residual_norm_forward(UNUSED sgc_device *d, UNUSED void *z, UNUSED void *y, UNUSED void *mean, UNUSED void *rstd, UNUSED const void *x,
+                                  UNUSED const void *r, UNUSED const void *w, UNUSED const void *b, UNUSED int64_t B, UNUSED int64_t T, UNUSED int64_t C,
+                                  UNUSED double epsilon, UNUSED const sgc_dropout *drop)
+{
+}
+
+static void residual_norm_backward(UNUSED sgc_device *d, UNUSED void *dx, UNUSED bool add_dx, UNUSED void *dr, UNUSED void *dw, UNUSED void *db,
+                                   UNUSED const void *dy, UNUSED const void *x, UNUSED const void *w, UNUSED const void *mean, UNUSED const void *rstd,
+                                   UNUSED int64_t B, UNUSED int64_t T, UNUSED int64_t C, UNUSED const sgc_dropout *drop)
+{
+}
+
 static void matmul(UNUSED sgc_device *d, UNUSED const sgc_matmul *p)
 {
 }
@@ -99,6 +111,8 @@ const sgc_device_ops sgc_null_ops = {
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,
     .layer_norm_backward = layer_norm_backward,
+    .residual_norm_forward = residual_norm_forward,
+    .residual_norm_backward = residual_norm_backward,
     .matmul = matmul,
     .bias_backward = bias_backward,
     .attention_forward = attention_forward,

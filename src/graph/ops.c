@@ -1,5 +1,5 @@
 /*
- * The ops: for each the call that model code makes, how it runs, and the nodes of its gradient.
+ * The ops of matrices and elements: for each the call that model code makes, how it runs, and the nodes of its gradient.
  * Letters: B batch, T positions, N = B * T rows, C channels, V vocabulary.
  */
 #include "graph/graph_impl.h"
@@ -13,9 +13,9 @@
 
 static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
 
-static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
+sgc_dropout sgc_dropout_of(const sgc_graph *g, const sgc_node *n)
 {
-    return (sgc_dropout){.p = n->f, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->samples.device};
+    return (sgc_dropout){.p = n->dropout, .key = sgc_dropout_key(g->batch.seed, g->batch.step), .stream = n->stream, .sample = g->samples.device};
 }
 
 /* Work: what the calls of the device must read and write, and the operations of their products. */
@@ -78,44 +78,6 @@ sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
     sgc_node *n = sgc_node_new(g, &embedding);
     *n = (sgc_node){.op = n->op, .in = {wte, wpe}, .out = {x}};
     return x;
-}
-
-/* Layer norm: in x, w, b; out y, mean, rstd. */
-
-static void layer_norm_run(const sgc_graph *g, const sgc_node *n)
-{
-    OPS->layer_norm_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), n->in[0]->rows,
-                            n->in[0]->cols, n->f);
-}
-
-static void layer_norm_gradient_run(const sgc_graph *g, const sgc_node *n)
-{
-    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, ADDING(n->out[1]), ADDING(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
-                             AT(n->in[3]), AT(n->in[4]), n->in[1]->rows, n->in[1]->cols);
-}
-static const sgc_op layer_norm_gradient = {.name = "layer_norm_gradient", .run = layer_norm_gradient_run, .work = sgc_work_touch};
-
-static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
-{
-    bool add;
-    sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
-    sgc_node *d = sgc_node_new(g, &layer_norm_gradient);
-    *d = (sgc_node){.op = d->op,
-                    .in = {n->out[0]->grad, n->in[0], n->in[1], n->out[1], n->out[2]},
-                    .out = {dx, sgc_param_grad(g, n->in[1]), sgc_param_grad(g, n->in[2])},
-                    .add = add};
-    sgc_grad_done(g, n->in[0], dx);
-}
-static const sgc_op layer_norm = {.name = "layer_norm", .run = layer_norm_run, .backward = layer_norm_backward, .work = sgc_work_touch, .is_cheap = true};
-
-sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b, double epsilon)
-{
-    assert(w->cols == x->cols && b->cols == x->cols);
-    sgc_tensor *y = sgc_tensor_like(g, x);
-    sgc_tensor *mean = sgc_wide_new(g, x->rows, 1), *rstd = sgc_wide_new(g, x->rows, 1);
-    sgc_node *n = sgc_node_new(g, &layer_norm);
-    *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y, mean, rstd}, .f = epsilon};
-    return y;
 }
 
 /* Linear: in x, w [in, out], b or NULL; out y. */
@@ -183,13 +145,13 @@ sgc_tensor *sgc_op_linear(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor
 
 static void attention_run(const sgc_graph *g, const sgc_node *n)
 {
-    sgc_dropout drop = dropout_of(g, n);
+    sgc_dropout drop = sgc_dropout_of(g, n);
     OPS->attention_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n, &drop);
 }
 
 static void attention_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, y, lse, qkv; out dqkv */
 {
-    sgc_dropout drop = dropout_of(g, n);
+    sgc_dropout drop = sgc_dropout_of(g, n);
     OPS->attention_backward(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[3]), g->spec.B, g->spec.T,
                             n->in[0]->cols, n->n, &drop);
 }
@@ -206,7 +168,7 @@ static void attention_backward(sgc_graph *g, const sgc_node *n)
 {
     sgc_tensor *dqkv = sgc_tensor_like(g, n->in[0]);
     sgc_node *d = sgc_node_new(g, &attention_gradient);
-    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv}, .n = n->n, .f = n->f, .stream = n->stream};
+    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv}, .n = n->n, .dropout = n->dropout, .stream = n->stream};
     sgc_grad_done(g, n->in[0], dqkv);
 }
 static sgc_work attention_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 2, n->out[0]); }
@@ -233,7 +195,7 @@ sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, doub
     }
     sgc_tensor *lse = sgc_wide_new(g, g->spec.B * n_head, g->spec.T);
     sgc_node *n = sgc_node_new(g, &attention);
-    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
+    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse}, .n = n_head, .dropout = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
     return y;
 }
 
@@ -269,63 +231,5 @@ sgc_tensor *sgc_op_activation(sgc_graph *g, sgc_tensor *x, int kind)
     sgc_tensor *y = sgc_tensor_like(g, x);
     sgc_node *n = sgc_node_new(g, &activation);
     *n = (sgc_node){.op = n->op, .in = {x}, .out = {y}, .kind = kind};
-    return y;
-}
-
-/* Sum: in x, y; out z. Both addends share the gradient of the sum. */
-
-static void add_run(const sgc_graph *g, const sgc_node *n)
-{
-    OPS->add(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->out[0]->rows * n->out[0]->cols);
-}
-
-static void add_backward(sgc_graph *g, const sgc_node *n)
-{
-    sgc_tensor *dz = n->out[0]->grad;
-    sgc_grad_share(g, n->in[0], dz);
-    sgc_grad_share(g, n->in[1], dz);
-}
-static const sgc_op add = {.name = "add", .run = add_run, .backward = add_backward, .work = sgc_work_touch};
-
-void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y)
-{
-    sgc_node *n = sgc_node_new(g, &add);
-    *n = (sgc_node){.op = n->op, .in = {x, y}, .out = {z}};
-}
-
-sgc_tensor *sgc_op_add(sgc_graph *g, sgc_tensor *x, sgc_tensor *y)
-{
-    assert(x->rows == y->rows && x->cols == y->cols);
-    sgc_tensor *z = sgc_tensor_like(g, x);
-    sgc_emit_add(g, z, x, y);
-    return z;
-}
-
-/* Dropout: in x; out y. The mask is made again from the counters in the backward pass. */
-
-static void dropout_run(const sgc_graph *g, const sgc_node *n)
-{
-    sgc_dropout drop = dropout_of(g, n);
-    OPS->dropout(DEVICE, AT(n->out[0]), AT(n->in[0]), g->spec.B, g->spec.T * n->in[0]->cols, &drop);
-}
-
-static void dropout_backward(sgc_graph *g, const sgc_node *n);
-static const sgc_op dropout_op = {.name = "dropout", .run = dropout_run, .backward = dropout_backward, .work = sgc_work_touch};
-
-static void dropout_backward(sgc_graph *g, const sgc_node *n)
-{
-    sgc_tensor *dx = sgc_tensor_like(g, n->in[0]);
-    sgc_node *d = sgc_node_new(g, &dropout_op);
-    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad}, .out = {dx}, .f = n->f, .stream = n->stream};
-    sgc_grad_done(g, n->in[0], dx);
-}
-
-sgc_tensor *sgc_op_dropout(sgc_graph *g, sgc_tensor *x, double p)
-{
-    uint32_t stream = g->n_dropouts++;
-    if (p == 0 || g->spec.mode != SGC_TRAIN) return x;
-    sgc_tensor *y = sgc_tensor_like(g, x);
-    sgc_node *n = sgc_node_new(g, &dropout_op);
-    *n = (sgc_node){.op = n->op, .in = {x}, .out = {y}, .f = p, .stream = stream};
     return y;
 }

@@ -41,6 +41,17 @@ START_TEST(kernels_in_fp16_agree_with_the_reference)
 }
 END_TEST
 
+START_TEST(calls_that_do_the_work_of_several_have_their_bits)
+{
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        compare_joined(&d);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
 /* On a GPU threads go their own ways each time; in the emulation their order is told. The address sanitizer has nothing to add to the other tests
  * here, and takes its time. */
 #ifndef __SANITIZE_ADDRESS__
@@ -215,6 +226,7 @@ static int has_gpu(void)
 UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
           kernels_in_bf16_agree_with_the_reference,
           kernels_in_fp16_agree_with_the_reference,
+          calls_that_do_the_work_of_several_have_their_bits,
 #ifndef __SANITIZE_ADDRESS__
           every_run_and_every_order_of_threads_gives_the_same_bits,
 #endif

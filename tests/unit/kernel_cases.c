@@ -57,6 +57,39 @@ static void layer_norm_backward_mode(call *c, bool add)
 static void layer_norm_backward(call *c) { layer_norm_backward_mode(c, false); }
 static void layer_norm_backward_add(call *c) { layer_norm_backward_mode(c, true); }
 
+/* size: B, T, C, percent dropped. apart: by the calls that one call stands for. */
+static void residual_norm_mode(call *c, bool apart)
+{
+    int64_t B = c->size[0], T = c->size[1], C = c->size[2], n = B * T * C;
+    sgc_dropout drop = dropout_of(c, (double)c->size[3] / 100);
+    void *x = in(c, n), *r = in(c, n), *w = in(c, C), *b = in(c, C), *dy = in(c, n), *z = out(c, n), *y = out(c, n), *in_place = out(c, n);
+    /* Statistics of numbers that were rounded are not those of the reference. */
+    bool rounds = !apart && OPS->value != OPS->wide;
+    void *mean = rounds ? in_wide(c, B * T) : out_wide(c, B * T), *rstd = rounds ? in_wide(c, B * T) : out_wide(c, B * T);
+    void *given_mean = in_wide(c, B * T), *given_rstd = (in_wide(c, B * T), positive(c)), *branch = in(c, n);
+    for (int k = 0; k < 2; k++) {
+        void *sum = k ? in_place : z, *addend = k ? in_place : x;
+        if (apart) {
+            OPS->dropout(c->device, branch, r, B, T * C, &drop);
+            OPS->add(c->device, sum, addend, branch, n);
+            OPS->layer_norm_forward(c->device, y, mean, rstd, sum, w, b, B * T, C, 1e-2);
+        } else {
+            OPS->residual_norm_forward(c->device, sum, y, mean, rstd, addend, r, w, b, B, T, C, 1e-2, &drop);
+        }
+    }
+    for (int add = 0; add < 2; add++) {
+        void *dx = out(c, n), *dr = out(c, n), *dw = out_wide(c, C), *db = out_wide(c, C);
+        if (apart) {
+            OPS->layer_norm_backward(c->device, dx, add, dw, db, dy, x, w, given_mean, given_rstd, B * T, C);
+            OPS->dropout(c->device, dr, dx, B, T * C, &drop);
+        } else {
+            OPS->residual_norm_backward(c->device, dx, add, dr, dw, db, dy, x, w, given_mean, given_rstd, B, T, C, &drop);
+        }
+    }
+}
+static void residual_norm(call *c) { residual_norm_mode(c, false); }
+static void residual_norm_apart(call *c) { residual_norm_mode(c, true); }
+
 /* size: m, n, k; all transpositions, with and without bias and sum, into values and into wide numbers */
 static void matmul(call *c)
 {
@@ -189,6 +222,8 @@ const kernel_case kernel_cases[] = {
     {"layer_norm_forward", layer_norm_forward, 1e-6, 1, ROW_SIZES},
     {"layer_norm_backward", layer_norm_backward, 2e-6, 1, ROW_SIZES},
     {"layer_norm_backward_add", layer_norm_backward_add, 2e-6, 1, ROW_SIZES},
+    {"residual_norm", residual_norm, 2e-6, 3, 14, {{1, 1, 1, 0}, {3, 1, 1, 50}, {2, 1, 17, 10}, {1, 17, 3, 0}, {5, 1, 63, 10}, {4, 16, 64, 10}, {5, 13, 65, 30},
+     {3, 11, 100, 10}, {2, 65, 300, 0}, {2, 100, 768, 10}, {8, 37, 8, 10}, {5, 7, 1600, 10}, {1, 3, 2056, 50}, {3, 11, 4104, 10}}},
     {"matmul", matmul, 4e-6, 1, 14, {{1, 1, 1}, {1, 3, 17}, {17, 1, 3}, {3, 17, 1}, {63, 64, 65}, {100, 65, 63}, {1, 300, 64}, {257, 100, 31}, {300, 513, 40},
      {64, 64, 4099}, {100, 3, 2500}, {8200, 3, 5}, {5, 8200, 3}, {3, 5, 8300}}},
     {"bias_backward", bias_backward, 1e-6, 0, ROW_SIZES},
@@ -210,6 +245,21 @@ const kernel_case kernel_cases[] = {
 };
 
 const int n_kernel_cases = sizeof(kernel_cases) / sizeof(kernel_cases[0]);
+
+void compare_joined(sgc_device *d)
+{
+    const kernel_case *k = kernel_cases;
+    while (strcmp(k->name, "residual_norm") != 0) k++;
+    for (int i = 0; i < k->n_sizes; i++) {
+        const int64_t *s = k->size[i];
+        call one = run(residual_norm, d, s, 1, d->ops->value), apart = run(residual_norm_apart, d, s, 1, d->ops->value);
+        for (int a = 0; a < one.n_arrays; a++) from_device(&one, &one.arrays[a]); /* what the other has as output need not be one here */
+        ck_assert_msg(same_bits(&apart, &one), "residual_norm on %s at %lld %lld %lld %lld", d->ops->name, (long long)s[0], (long long)s[1], (long long)s[2],
+                      (long long)s[3]);
+        free_call(&one);
+        free_call(&apart);
+    }
+}
 
 void compare_all(sgc_device *d, const char *name)
 {

@@ -182,5 +182,7 @@ static inline void open_device(sgc_device *d, const char *name, bool full_determ
 
 /* Every case on d against ref64. */
 void compare_all(sgc_device *d, const char *name);
+/* Calls that do the work of several, on d, against these: the same bits. */
+void compare_joined(sgc_device *d);
 
 #endif

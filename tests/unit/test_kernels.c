@@ -49,6 +49,16 @@ START_TEST(every_kernel_agrees_with_the_reference_under_full_determinism)
 }
 END_TEST
 
+START_TEST(calls_that_do_the_work_of_several_have_their_bits)
+{
+    sgc_device d;
+    for (int type = 0; type < 2; type++) EACH_LEVEL(d, fast_devices[type]) {
+        compare_joined(&d);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
 START_TEST(the_reference_in_float_agrees_with_the_one_in_double)
 {
     sgc_device d;
@@ -414,6 +424,7 @@ END_TEST
 
 UNIT_MAIN("kernels", every_kernel_agrees_with_the_reference_at_every_instruction_set,
           every_kernel_agrees_with_the_reference_under_full_determinism,
+          calls_that_do_the_work_of_several_have_their_bits,
           the_reference_in_float_agrees_with_the_one_in_double,
           no_bit_depends_on_the_number_of_threads_under_full_determinism,
           small_products_over_many_rows_do_not_depend_on_the_number_of_threads,

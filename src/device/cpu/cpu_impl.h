@@ -38,6 +38,10 @@ void sgc_cpu_layer_norm_forward(sgc_device *d, void *y, void *mean, void *rstd, 
                                 double epsilon);
 void sgc_cpu_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w,
                                  const void *mean, const void *rstd, int64_t N, int64_t C);
+void sgc_cpu_residual_norm_forward(sgc_device *d, void *z, void *y, void *mean, void *rstd, const void *x, const void *r, const void *w, const void *b,
+                                   int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
+void sgc_cpu_residual_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                    const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
 void sgc_cpu_matmul(sgc_device *d, const sgc_matmul *p);
 void sgc_cpu_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 void sgc_cpu_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);

@@ -72,6 +72,10 @@ void sgc_cuda_layer_norm_forward(sgc_device *d, void *y, void *mean, void *rstd,
                                  double epsilon);
 void sgc_cuda_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w,
                                   const void *mean, const void *rstd, int64_t N, int64_t C);
+void sgc_cuda_residual_norm_forward(sgc_device *d, void *z, void *y, void *mean, void *rstd, const void *x, const void *r, const void *w, const void *b,
+                                    int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
+void sgc_cuda_residual_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                     const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
 void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,

@@ -72,6 +72,35 @@ static void layer_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dw_
     }
 }
 
+/* What element e of sample number b of the batch is multiplied by. */
+static double keep_factor(const sgc_dropout *drop, int64_t b, int64_t e)
+{
+    if (drop->p == 0) return 1;
+    uint64_t block = (uint64_t)e / 4, s = (uint64_t)drop->sample[b];
+    uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | drop->stream, (uint32_t)s, (uint32_t)(s >> 32)}, random[4];
+    sgc_philox(drop->key, counter, random);
+    return random[e % 4] < drop->p * 0x1p32 ? 0 : 1 / (1 - drop->p);
+}
+
+static void residual_norm_forward(sgc_device *d, void *z_, void *y, void *mean, void *rstd, const void *x_, const void *r_, const void *w, const void *b,
+                                  int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop)
+{
+    REAL *z = z_;
+    const REAL *x = x_, *r = r_;
+    for (int64_t n = 0; n < B * T; n++)
+        for (int64_t c = 0; c < C; c++) z[n * C + c] = x[n * C + c] + r[n * C + c] * (REAL)keep_factor(drop, n / T, n % T * C + c);
+    layer_norm_forward(d, y, mean, rstd, z, w, b, B * T, C, epsilon);
+}
+
+static void residual_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dr_, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                   const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop)
+{
+    REAL *dx = dx_, *dr = dr_;
+    layer_norm_backward(d, dx, add_dx, dw, db, dy, x, w, mean, rstd, B * T, C);
+    for (int64_t n = 0; n < B * T; n++)
+        for (int64_t c = 0; c < C; c++) dr[n * C + c] = dx[n * C + c] * (REAL)keep_factor(drop, n / T, n % T * C + c);
+}
+
 static void matmul(sgc_device *d, const sgc_matmul *p)
 {
     (void)d;
@@ -96,16 +125,6 @@ static void bias_backward(sgc_device *d, void *db_, const void *dy_, int64_t N, 
         for (int64_t n = 0; n < N; n++) sum += dy[n * C + c];
         db[c] += (REAL)sum;
     }
-}
-
-/* What element e of sample number b of the batch is multiplied by. */
-static double keep_factor(const sgc_dropout *drop, int64_t b, int64_t e)
-{
-    if (drop->p == 0) return 1;
-    uint64_t block = (uint64_t)e / 4, s = (uint64_t)drop->sample[b];
-    uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | drop->stream, (uint32_t)s, (uint32_t)(s >> 32)}, random[4];
-    sgc_philox(drop->key, counter, random);
-    return random[e % 4] < drop->p * 0x1p32 ? 0 : 1 / (1 - drop->p);
 }
 
 static double dot_product(const REAL *a, const REAL *b, int64_t n)
@@ -348,6 +367,8 @@ const sgc_device_ops OPS = {
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,
     .layer_norm_backward = layer_norm_backward,
+    .residual_norm_forward = residual_norm_forward,
+    .residual_norm_backward = residual_norm_backward,
     .matmul = matmul,
     .bias_backward = bias_backward,
     .attention_forward = attention_forward,
