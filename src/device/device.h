@@ -66,13 +66,19 @@ typedef struct sgc_device_memory {
 } sgc_device_memory;
 
 /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb.
- * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
+ * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type.
+ * An activation may follow, where c is or would be of values, not added to and without gaps between rows: either its value goes to `activated` [m, n],
+ * or c is multiplied by its slope at the values `slope_at` [m, n]. Devices may make that with the product, before c is rounded; but where
+ * c and its activation are both wanted, that is activation_forward of what c has become, as calls repeated in the backward pass make it. */
 typedef struct sgc_matmul {
-    void *c;
+    void *c;                 /* NULL: only `activated` is wanted */
     const void *a, *b, *bias;
     bool c_is_wide, add, ta, tb;
     int64_t m, n, k;
     int64_t ldc, lda, ldb;   /* elements from one stored row to the next; 0: as many as a row has */
+    void *activated;         /* NULL: none, as the next one */
+    const void *slope_at;
+    int activation;          /* sgc_activation of conf/config.h */
 } sgc_matmul;
 
 /* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an

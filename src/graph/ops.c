@@ -80,18 +80,20 @@ sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
     return x;
 }
 
-/* Linear: in x, w [in, out], b or NULL; out y. */
+/* Linear: in x, w [in, out], b or NULL; out y, and where they are one call, the activation of y; then y may be NULL. */
 
 static void linear_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .a = AT(x), .b = AT(w), .bias = AT(n->in[2]), .m = x->rows, .n = w->cols, .k = w->rows});
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .a = AT(x), .b = AT(w), .bias = AT(n->in[2]), .m = x->rows, .n = w->cols, .k = w->rows,
+                                      .activated = AT(n->out[1]), .activation = n->kind});
 }
 
-static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w; out dx */
+static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w, and what x is the activation of; out dx, or the gradient of that */
 {
     const sgc_tensor *dy = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .add = n->add, .a = AT(dy), .b = AT(w), .tb = true, .m = dy->rows, .n = w->rows, .k = w->cols});
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .add = n->add, .a = AT(dy), .b = AT(w), .tb = true, .m = dy->rows, .n = w->rows, .k = w->cols,
+                                      .slope_at = AT(n->in[2]), .activation = n->kind});
 }
 static sgc_work linear_input_gradient_work(const sgc_graph *g, const sgc_node *n)
 {
@@ -210,7 +212,22 @@ static void activation_gradient_run(const sgc_graph *g, const sgc_node *n) /* in
 {
     OPS->activation_backward(DEVICE, n->kind, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->in[1]->rows * n->in[1]->cols);
 }
-static const sgc_op activation_gradient = {.name = "activation_gradient", .run = activation_gradient_run, .work = sgc_work_touch};
+
+/* With the product that makes dy, if nobody else reads that. */
+static void activation_gradient_join(sgc_graph *g, int i)
+{
+    sgc_node *n = &g->nodes[i];
+    const int product = sgc_node_before(g, i);
+    if (product < 0 || g->nodes[product].op != &linear_input_gradient || g->nodes[product].out[0] != n->in[0] || g->nodes[product].add) return;
+    if (n->out[0] != n->in[0] && sgc_n_readers(g, n->in[0]) > 1) return;
+    sgc_node joined = g->nodes[product];
+    joined.in[2] = n->in[1];
+    joined.out[0] = n->out[0];
+    joined.kind = n->kind;
+    sgc_node_drop(g, product);
+    *n = joined;
+}
+static const sgc_op activation_gradient = {.name = "activation_gradient", .run = activation_gradient_run, .work = sgc_work_touch, .join = activation_gradient_join};
 
 static void activation_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -224,7 +241,22 @@ static void activation_backward(sgc_graph *g, const sgc_node *n)
     else
         sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op activation = {.name = "activation", .run = activation_run, .backward = activation_backward, .work = sgc_work_touch, .is_cheap = true};
+
+/* With the product that makes x. When training, x is always wanted: where it is read only when the product is repeated, both must have the same bits. */
+static void activation_join(sgc_graph *g, int i)
+{
+    sgc_node *n = &g->nodes[i];
+    const int product = sgc_node_before(g, i);
+    if (product < 0 || g->nodes[product].op != &linear || g->nodes[product].out[0] != n->in[0] || g->nodes[product].out[1]) return;
+    sgc_node joined = g->nodes[product];
+    joined.out[1] = n->out[0];
+    joined.kind = n->kind;
+    if (g->spec.mode != SGC_TRAIN && sgc_n_readers(g, n->in[0]) == 1) joined.out[0] = NULL;
+    sgc_node_drop(g, product);
+    *n = joined;
+}
+static const sgc_op activation = {.name = "activation", .run = activation_run, .backward = activation_backward, .work = sgc_work_touch, .join = activation_join,
+                                  .is_cheap = true};
 
 sgc_tensor *sgc_op_activation(sgc_graph *g, sgc_tensor *x, int kind)
 {

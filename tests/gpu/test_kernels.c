@@ -52,6 +52,29 @@ START_TEST(calls_that_do_the_work_of_several_have_their_bits)
 }
 END_TEST
 
+/* Sums that are rounded before their GELU and after have other bits. */
+START_TEST(what_the_library_refuses_to_do_with_a_product_is_done_all_the_same)
+{
+    static const int64_t size[6] = {64, 96, 128};
+    const kernel_case *k = find_case("matmul_activation");
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device with, without;
+        open_device(&with, devices[type], false);
+        setenv("EMULATED_LT", "plain", 1);
+        open_device(&without, devices[type], false);
+        compare_case(&without, k, "a library that refuses");
+        call other = run(k->kernel, &without, size, 2, SGC_F64);
+        unsetenv("EMULATED_LT");
+        call one = run(k->kernel, &with, size, 2, SGC_F64);
+        if (emulated_set_order) ck_assert_msg(!same_bits(&one, &other), "%s: nothing was refused", devices[type]);
+        free_call(&one);
+        free_call(&other);
+        sgc_device_close(&with);
+        sgc_device_close(&without);
+    }
+}
+END_TEST
+
 /* On a GPU threads go their own ways each time; in the emulation their order is told. The address sanitizer has nothing to add to the other tests
  * here, and takes its time. */
 #ifndef __SANITIZE_ADDRESS__
@@ -227,6 +250,7 @@ UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
           kernels_in_bf16_agree_with_the_reference,
           kernels_in_fp16_agree_with_the_reference,
           calls_that_do_the_work_of_several_have_their_bits,
+          what_the_library_refuses_to_do_with_a_product_is_done_all_the_same,
 #ifndef __SANITIZE_ADDRESS__
           every_run_and_every_order_of_threads_gives_the_same_bits,
 #endif

@@ -103,6 +103,23 @@ static void matmul(call *c)
     }
 }
 
+/* size: m, n, k. Products with an activation behind them, whose input is wanted or not, and with the slope of one. */
+static void matmul_activation(call *c)
+{
+    int64_t m = c->size[0], n = c->size[1], k = c->size[2];
+    void *a = in(c, m * k), *b = in(c, k * n), *bias = in(c, n), *at = in(c, m * n);
+    for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
+        sgc_matmul p = {.a = a, .b = b, .m = m, .n = n, .k = k, .activation = kind};
+        if (kind % 2 == 0) p.bias = bias;
+        p.activated = out(c, m * n);
+        OPS->matmul(c->device, &p);
+        p.c = out(c, m * n);
+        p.activated = out(c, m * n);
+        OPS->matmul(c->device, &p);
+        OPS->matmul(c->device, &(sgc_matmul){.c = out(c, m * n), .a = a, .b = b, .tb = true, .m = m, .n = n, .k = k, .slope_at = at, .activation = kind});
+    }
+}
+
 /* The same with gaps between rows, which stay as they are. */
 static void matmul_strided(call *c)
 {
@@ -235,6 +252,7 @@ const kernel_case kernel_cases[] = {
     {"activation", activation, 1e-6, 1, 8, {{1}, {3}, {17}, {63}, {64}, {65}, {100}, {40001}}},
     {"add", add, 1e-7, 2, 6, {{1}, {3}, {17}, {64}, {65}, {40001}}},
     {"dropout", dropout, 1e-7, 1, 8, {{1, 1, 10}, {2, 3, 50}, {3, 4104, 10}, {3, 17, 10}, {1, 65, 90}, {8, 100, 10}, {2, 20001, 10}, {2, 100, 0}}},
+    {"matmul_activation", matmul_activation, 4e-6, 3, 6, {{1, 1, 1}, {3, 17, 1}, {17, 64, 65}, {65, 63, 40}, {100, 200, 33}, {33, 96, 128}}},
     {"matmul_strided", matmul_strided, 4e-6, 1, 4, {{1, 3, 17}, {63, 64, 65}, {257, 100, 31}, {20, 17, 300}}},
     {"cross_entropy", cross_entropy, 1e-6, 1, 12, {{1, 1, 0, 1}, {4, 2, 0, 1}, {5, 50257, 10, 1}, {3, 2001, 0, 1, 47}, {3, 3, 10, 1, 2}, {7, 17, 0, 1}, {9, 63, 10, 1},
      {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
@@ -246,10 +264,17 @@ const kernel_case kernel_cases[] = {
 
 const int n_kernel_cases = sizeof(kernel_cases) / sizeof(kernel_cases[0]);
 
-void compare_joined(sgc_device *d)
+const kernel_case *find_case(const char *name)
 {
     const kernel_case *k = kernel_cases;
-    while (strcmp(k->name, "residual_norm") != 0) k++;
+    while (k < kernel_cases + n_kernel_cases && strcmp(k->name, name) != 0) k++;
+    ck_assert_msg(k < kernel_cases + n_kernel_cases, "no case %s", name);
+    return k;
+}
+
+void compare_joined(sgc_device *d)
+{
+    const kernel_case *k = find_case("residual_norm");
     for (int i = 0; i < k->n_sizes; i++) {
         const int64_t *s = k->size[i];
         call one = run(residual_norm, d, s, 1, d->ops->value), apart = run(residual_norm_apart, d, s, 1, d->ops->value);
@@ -261,24 +286,28 @@ void compare_joined(sgc_device *d)
     }
 }
 
-void compare_all(sgc_device *d, const char *name)
+void compare_case(sgc_device *d, const kernel_case *k, const char *name)
 {
     sgc_device reference;
     const bool short_values = sgc_dtype_bytes(d->ops->value) == 2;
     const double unit = d->ops->value == SGC_F16 ? 0x1p-11 : 0x1p-8;
     open_device(&reference, "ref64", false);
-    for (int k = 0; k < n_kernel_cases; k++)
-        for (int i = 0; i < kernel_cases[k].n_sizes; i++) {
-            const int64_t *s = kernel_cases[k].size[i];
-            call a = run(kernel_cases[k].kernel, d, s, 1, d->ops->value), b = run(kernel_cases[k].kernel, &reference, s, 1, d->ops->value);
-            for (int of_16_bits = 0; of_16_bits <= short_values; of_16_bits++) {
-                double tolerance = of_16_bits ? (kernel_cases[k].bf16_tolerance + 0.01) * unit : kernel_cases[k].tolerance;
-                double error = distance(&a, &b, of_16_bits);
-                ck_assert_msg(error <= tolerance, "%s on %s at %s, %s outputs at %lld %lld %lld %lld %lld: %.3g", kernel_cases[k].name, d->ops->name, name,
-                              of_16_bits ? "short" : "wide", (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4], error);
-            }
-            free_call(&a);
-            free_call(&b);
+    for (int i = 0; i < k->n_sizes; i++) {
+        const int64_t *s = k->size[i];
+        call a = run(k->kernel, d, s, 1, d->ops->value), b = run(k->kernel, &reference, s, 1, d->ops->value);
+        for (int of_16_bits = 0; of_16_bits <= short_values; of_16_bits++) {
+            double tolerance = of_16_bits ? (k->bf16_tolerance + 0.01) * unit : k->tolerance;
+            double error = distance(&a, &b, of_16_bits);
+            ck_assert_msg(error <= tolerance, "%s on %s at %s, %s outputs at %lld %lld %lld %lld %lld: %.3g", k->name, d->ops->name, name,
+                          of_16_bits ? "short" : "wide", (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4], error);
         }
+        free_call(&a);
+        free_call(&b);
+    }
     sgc_device_close(&reference);
+}
+
+void compare_all(sgc_device *d, const char *name)
+{
+    for (int k = 0; k < n_kernel_cases; k++) compare_case(d, &kernel_cases[k], name);
 }

@@ -101,17 +101,59 @@ static void residual_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *
         for (int64_t c = 0; c < C; c++) dr[n * C + c] = dx[n * C + c] * (REAL)keep_factor(drop, n / T, n % T * C + c);
 }
 
+/* Value and derivative of an activation at x. */
+static void activation(int kind, double x, double *value, double *slope)
+{
+    double t, s;
+    switch ((sgc_activation)kind) {
+    case SGC_ACT_GELU_NEW:
+        s = sqrt(2 / M_PI);
+        t = tanh(s * (x + 0.044715 * x * x * x));
+        *value = 0.5 * x * (1 + t);
+        *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * s * (1 + 3 * 0.044715 * x * x);
+        break;
+    case SGC_ACT_GELU:
+        t = 0.5 * erfc(-x * M_SQRT1_2);
+        *value = x * t;
+        *slope = t + x * exp(-0.5 * x * x) / sqrt(2 * M_PI);
+        break;
+    case SGC_ACT_RELU:
+        *value = x < 0 ? 0 : x; /* a NaN stays one */
+        *slope = x > 0;
+        break;
+    case SGC_ACT_SILU:
+        s = 1 / (1 + exp(-x));
+        *value = x * s;
+        *slope = s * (1 + x * (1 - s));
+        break;
+    case SGC_ACT_TANH:
+        t = tanh(x);
+        *value = t;
+        *slope = 1 - t * t;
+        break;
+    }
+}
+
 static void matmul(sgc_device *d, const sgc_matmul *p)
 {
     (void)d;
-    REAL *c = p->c;
-    const REAL *a = p->a, *b = p->b, *bias = p->bias;
+    REAL *c = p->c ? p->c : p->activated, *activated = p->activated;
+    const REAL *a = p->a, *b = p->b, *bias = p->bias, *slope_at = p->slope_at;
+    double value = 0, slope = 0;
     const int64_t ldc = p->ldc ? p->ldc : p->n, lda = p->lda ? p->lda : p->ta ? p->m : p->k, ldb = p->ldb ? p->ldb : p->tb ? p->k : p->n;
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t j = 0; j < p->n; j++) {
             double sum = bias ? bias[j] : 0;
             for (int64_t l = 0; l < p->k; l++) sum += (double)(p->ta ? a[l * lda + i] : a[i * lda + l]) * (p->tb ? b[j * ldb + l] : b[l * ldb + j]);
+            if (slope_at) {
+                activation(p->activation, slope_at[i * ldc + j], &value, &slope);
+                sum *= slope;
+            }
             c[i * ldc + j] = (REAL)(p->add ? c[i * ldc + j] + sum : sum);
+            if (activated) {
+                activation(p->activation, c[i * ldc + j], &value, &slope);
+                activated[i * ldc + j] = (REAL)value;
+            }
         }
 }
 
@@ -212,39 +254,6 @@ static void attention_cached(sgc_device *d, void *y_, void *cache_k_, void *cach
                 attend(y + (b * T + t) * C + h * D, row + h * D, cache_k + b * capacity * C + h * D, cache_v + b * capacity * C + h * D, C,
                        position + t + 1, D, NULL, b, 0);
         }
-}
-
-/* Value and derivative of an activation at x. */
-static void activation(int kind, double x, double *value, double *slope)
-{
-    double t, s;
-    switch ((sgc_activation)kind) {
-    case SGC_ACT_GELU_NEW:
-        s = sqrt(2 / M_PI);
-        t = tanh(s * (x + 0.044715 * x * x * x));
-        *value = 0.5 * x * (1 + t);
-        *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * s * (1 + 3 * 0.044715 * x * x);
-        break;
-    case SGC_ACT_GELU:
-        t = 0.5 * erfc(-x * M_SQRT1_2);
-        *value = x * t;
-        *slope = t + x * exp(-0.5 * x * x) / sqrt(2 * M_PI);
-        break;
-    case SGC_ACT_RELU:
-        *value = x < 0 ? 0 : x; /* a NaN stays one */
-        *slope = x > 0;
-        break;
-    case SGC_ACT_SILU:
-        s = 1 / (1 + exp(-x));
-        *value = x * s;
-        *slope = s * (1 + x * (1 - s));
-        break;
-    case SGC_ACT_TANH:
-        t = tanh(x);
-        *value = t;
-        *slope = 1 - t * t;
-        break;
-    }
 }
 
 static void activation_forward(sgc_device *d, int kind, void *y_, const void *x_, int64_t n)
