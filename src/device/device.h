@@ -40,6 +40,13 @@ typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.Ad
     double grad_scale;       /* factor on the gradient: clipping                   */
 } sgc_adamw;
 
+/* A range of an update by its parts, as they follow each other: each up to the next one's first element, the last up to the end. */
+typedef enum sgc_update { SGC_UPDATE_NONE, SGC_UPDATE, SGC_UPDATE_WITH_DECAY } sgc_update; /* none: between tensors */
+typedef struct sgc_update_part {
+    int64_t first;
+    sgc_update kind;
+} sgc_update_part;
+
 typedef struct sgc_mark sgc_mark; /* a point in the work of a device, for which the host can wait */
 
 /*
@@ -69,7 +76,8 @@ typedef struct sgc_device_memory {
  * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type.
  * An activation may follow, where c is or would be of values, not added to and without gaps between rows: either its value goes to `activated` [m, n],
  * or c is multiplied by its slope at the values `slope_at` [m, n]. Devices may make that with the product, before c is rounded; but where
- * c and its activation are both wanted, that is activation_forward of what c has become, as calls repeated in the backward pass make it. */
+ * c and its activation are both wanted, that is activation_forward of what c has become, as calls repeated in the backward pass make it.
+ * Where c is the gradient of weights, b is that of what they make, and the sums of its columns that of the bias: not with tb, and without gaps. */
 typedef struct sgc_matmul {
     void *c;                 /* NULL: only `activated` is wanted */
     const void *a, *b, *bias;
@@ -79,6 +87,8 @@ typedef struct sgc_matmul {
     void *activated;         /* NULL: none, as the next one */
     const void *slope_at;
     int activation;          /* sgc_activation of conf/config.h */
+    void *sums;              /* [n], wide: = (or += with add_sums) sums of the columns of b; NULL: none */
+    bool add_sums;
 } sgc_matmul;
 
 /* "+=" marks outputs that are added to. Results do not depend on the number of threads, but for matmul without exact_threads, nor an
@@ -112,8 +122,6 @@ typedef struct sgc_device_ops {
                                    const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
 
     void (*matmul)(sgc_device *d, const sgc_matmul *p);
-    /* db [C], wide, += column sums of dy [N, C] */
-    void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 
     /* Causal self-attention, scaled by 1/sqrt(D). qkv [B, T, 3C] (q, k, v one after the other, each [H, D]); y [B, T, C]; lse [B, H, T], wide: log of the
      * sum of exponentials of each row. Dropout (may have p = 0) acts on the weights; element (h * T + i) * T + j. */
@@ -139,9 +147,9 @@ typedef struct sgc_device_ops {
                           double smoothing, double scale);
 
     /* p, m, v: wide; g: of type g_type (the wide one, or the value type); all [n]. p -= lr * (weight_decay * p + ...) in the order of torch: decay
-     * first. values (NULL: none) [n]: p rounded to the value type. */
-    void (*adamw)(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
-                  const sgc_adamw *a);
+     * first, which only some of the n_parts parts have. The first of them begins at 0. values (NULL: none) [n]: p rounded to the value type. */
+    void (*adamw)(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, const sgc_update_part *parts, int n_parts,
+                  double weight_decay, const sgc_adamw *a);
     /* out[i] = sum of squares, in double and a fixed order, of block i of x, of type x_type as above: [n / block]; n is a multiple of block */
     void (*block_square_sums)(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
     /* Wide numbers rounded to values, to nearest even: [n] */

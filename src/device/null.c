@@ -40,10 +40,6 @@ static void matmul(UNUSED sgc_device *d, UNUSED const sgc_matmul *p)
 {
 }
 
-static void bias_backward(UNUSED sgc_device *d, UNUSED void *db, UNUSED const void *dy, UNUSED int64_t N, UNUSED int64_t C)
-{
-}
-
 static void attention_forward(UNUSED sgc_device *d, UNUSED void *y, UNUSED void *lse, UNUSED const void *qkv, UNUSED int64_t B, UNUSED int64_t T,
                               UNUSED int64_t C, UNUSED int64_t H, UNUSED const sgc_dropout *drop)
 {
@@ -83,7 +79,8 @@ static void cross_entropy(UNUSED sgc_device *d, UNUSED double *loss, UNUSED void
 }
 
 static void adamw(UNUSED sgc_device *d, UNUSED void *values, UNUSED void *p, UNUSED void *m, UNUSED void *v, UNUSED const void *g,
-                  UNUSED sgc_dtype g_type, UNUSED int64_t n, UNUSED double weight_decay, UNUSED const sgc_adamw *a)
+                  UNUSED sgc_dtype g_type, UNUSED int64_t n, UNUSED const sgc_update_part *parts, UNUSED int n_parts, UNUSED double weight_decay,
+                  UNUSED const sgc_adamw *a)
 {
 }
 
@@ -114,7 +111,6 @@ const sgc_device_ops sgc_null_ops = {
     .residual_norm_forward = residual_norm_forward,
     .residual_norm_backward = residual_norm_backward,
     .matmul = matmul,
-    .bias_backward = bias_backward,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .attention_cached = attention_cached,

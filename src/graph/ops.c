@@ -104,10 +104,9 @@ static const sgc_op linear_input_gradient = {.name = "linear_input_gradient", .r
 
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
-    const sgc_tensor *x = n->in[0], *dy = n->in[1];
+    const sgc_tensor *x = n->in[0], *dy = n->in[1], *db = n->out[1];
     OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .c_is_wide = true, .add = sgc_adds(g, n->out[0]), .a = AT(x), .ta = true, .b = AT(dy),
-                                      .m = x->cols, .n = dy->cols, .k = x->rows});
-    if (n->out[1]) OPS->bias_backward(DEVICE, ADDING(n->out[1]), AT(dy), dy->rows, dy->cols);
+                                      .m = x->cols, .n = dy->cols, .k = x->rows, .sums = AT(db), .add_sums = db && sgc_adds(g, db)});
 }
 static sgc_work linear_weight_gradient_work(const sgc_graph *g, const sgc_node *n)
 {

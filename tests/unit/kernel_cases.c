@@ -133,11 +133,16 @@ static void matmul_strided(call *c)
     }
 }
 
-static void bias_backward(call *c)
+/* size: k, n: gradients of weights and of the bias. */
+static void matmul_sums(call *c)
 {
-    int64_t N = c->size[0], C = c->size[1];
-    void *db = out_wide(c, C), *dy = in(c, N * C);
-    OPS->bias_backward(c->device, db, dy, N, C);
+    int64_t m = 3, k = c->size[0], n = c->size[1];
+    void *a = in(c, k * m), *b = in(c, k * n);
+    for (int add = 0; add < 4; add++) {
+        void *product = out_wide(c, m * n), *sums = out_wide(c, n);
+        OPS->matmul(c->device, &(sgc_matmul){.c = product, .c_is_wide = true, .add = add & 1, .a = a, .ta = true, .b = b, .m = m, .n = n, .k = k, .sums = sums,
+                                             .add_sums = add & 2});
+    }
 }
 
 /* size: B, T, C, H, percent dropped */
@@ -198,17 +203,32 @@ static void cross_entropy(call *c)
     free(target);
 }
 
-/* size: n, number of the update */
-static void adamw(call *c)
+/* size: n, number of the update, parts, which begin at multiples of 16 if n is one. apart: each part by a call. */
+static void adamw_mode(call *c, bool apart)
 {
     int64_t n = c->size[0];
+    int n_parts = (int)c->size[2];
+    sgc_update_part parts[64];
     const sgc_adamw a = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .t = c->size[1], .grad_scale = 0.7};
+    for (int k = 0; k < n_parts; k++) {
+        int64_t first = k * n / n_parts;
+        parts[k] = (sgc_update_part){n % 16 == 0 ? first / 16 * 16 : first, (sgc_update)((k + 2) % 3)};
+    }
     for (int mode = 0; mode < 3; mode++) { /* gradients of either type, with and without values to write */
-        void *values = mode < 2 ? out(c, n) : NULL, *p = out_wide(c, n), *m = out_wide(c, n), *g = mode ? in(c, n) : in_wide(c, n);
-        void *v = (out_wide(c, n), positive(c));
-        OPS->adamw(c->device, values, p, m, v, g, mode ? OPS->value : OPS->wide, n, 0.1, &a);
+        char *values = mode < 2 ? out(c, n) : NULL, *p = out_wide(c, n), *m = out_wide(c, n), *g = mode ? in(c, n) : in_wide(c, n);
+        char *v = (out_wide(c, n), positive(c));
+        const sgc_dtype g_type = mode ? OPS->value : OPS->wide;
+        const int64_t wide = (int64_t)sgc_dtype_bytes(OPS->wide), value = (int64_t)sgc_dtype_bytes(OPS->value), g_bytes = (int64_t)sgc_dtype_bytes(g_type);
+        for (int k = 0; k < (apart ? n_parts : 0); k++) {
+            const sgc_update_part one = {0, parts[k].kind};
+            int64_t at = parts[k].first, n_here = (k + 1 < n_parts ? parts[k + 1].first : n) - at;
+            OPS->adamw(c->device, values ? values + at * value : NULL, p + at * wide, m + at * wide, v + at * wide, g + at * g_bytes, g_type, n_here, &one, 1, 0.1, &a);
+        }
+        if (!apart) OPS->adamw(c->device, values, p, m, v, g, g_type, n, parts, n_parts, 0.1, &a);
     }
 }
+static void adamw(call *c) { adamw_mode(c, false); }
+static void adamw_apart(call *c) { adamw_mode(c, true); }
 
 /* size: n, block */
 static void block_square_sums(call *c)
@@ -243,7 +263,7 @@ const kernel_case kernel_cases[] = {
      {3, 11, 100, 10}, {2, 65, 300, 0}, {2, 100, 768, 10}, {8, 37, 8, 10}, {5, 7, 1600, 10}, {1, 3, 2056, 50}, {3, 11, 4104, 10}}},
     {"matmul", matmul, 4e-6, 1, 14, {{1, 1, 1}, {1, 3, 17}, {17, 1, 3}, {3, 17, 1}, {63, 64, 65}, {100, 65, 63}, {1, 300, 64}, {257, 100, 31}, {300, 513, 40},
      {64, 64, 4099}, {100, 3, 2500}, {8200, 3, 5}, {5, 8200, 3}, {3, 5, 8300}}},
-    {"bias_backward", bias_backward, 1e-6, 0, ROW_SIZES},
+    {"matmul_sums", matmul_sums, 4e-6, 0, ROW_SIZES},
     {"attention", attention, 3e-6, 2, 16, {{1, 1, 1, 1, 0}, {2, 3, 4, 2, 0}, {1, 17, 3, 1, 30}, {2, 63, 34, 2, 0}, {1, 64, 64, 1, 10}, {1, 65, 65, 1, 10},
      {2, 100, 192, 3, 0}, {2, 101, 192, 3, 25}, {1, 130, 48, 3, 50}, {1, 256, 128, 2, 10}, {8, 20, 8, 4, 10}, {1, 300, 20, 1, 0}, {1, 200, 260, 2, 0},
      {1, 193, 80, 1, 10}, {1, 130, 256, 2, 10}, {2, 67, 256, 1, 0}}},
@@ -257,7 +277,7 @@ const kernel_case kernel_cases[] = {
     {"cross_entropy", cross_entropy, 1e-6, 1, 12, {{1, 1, 0, 1}, {4, 2, 0, 1}, {5, 50257, 10, 1}, {3, 2001, 0, 1, 47}, {3, 3, 10, 1, 2}, {7, 17, 0, 1}, {9, 63, 10, 1},
      {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
      {11, 5003, 10, 1}}},
-    {"adamw", adamw, 1e-6, 1, 7, {{1, 1}, {3, 2}, {17, 1}, {64, 100}, {65, 7}, {512, 1}, {40001, 3}}},
+    {"adamw", adamw, 1e-6, 1, 8, {{1, 1, 1}, {3, 2, 3}, {17, 1, 2}, {64, 100, 4}, {65, 7, 5}, {512, 1, 8}, {1024, 3, 33}, {40001, 3, 40}}},
     {"narrow", narrow, 1e-7, 0, 5, {{1}, {17}, {64}, {65}, {40001}}},
     {"block_square_sums", block_square_sums, 1e-14, 0, 5, {{1, 1}, {51, 17}, {1024, 512}, {130, 65}, {51200, 512}}},
 };
@@ -272,18 +292,23 @@ const kernel_case *find_case(const char *name)
     return k;
 }
 
-void compare_joined(sgc_device *d)
+static void compare_calls(sgc_device *d, const kernel_case *k, void (*apart)(call *))
 {
-    const kernel_case *k = find_case("residual_norm");
     for (int i = 0; i < k->n_sizes; i++) {
         const int64_t *s = k->size[i];
-        call one = run(residual_norm, d, s, 1, d->ops->value), apart = run(residual_norm_apart, d, s, 1, d->ops->value);
+        call one = run(k->kernel, d, s, 1, d->ops->value), several = run(apart, d, s, 1, d->ops->value);
         for (int a = 0; a < one.n_arrays; a++) from_device(&one, &one.arrays[a]); /* what the other has as output need not be one here */
-        ck_assert_msg(same_bits(&apart, &one), "residual_norm on %s at %lld %lld %lld %lld", d->ops->name, (long long)s[0], (long long)s[1], (long long)s[2],
+        ck_assert_msg(same_bits(&several, &one), "%s on %s at %lld %lld %lld %lld", k->name, d->ops->name, (long long)s[0], (long long)s[1], (long long)s[2],
                       (long long)s[3]);
         free_call(&one);
-        free_call(&apart);
+        free_call(&several);
     }
+}
+
+void compare_joined(sgc_device *d)
+{
+    compare_calls(d, find_case("residual_norm"), residual_norm_apart);
+    compare_calls(d, find_case("adamw"), adamw_apart);
 }
 
 void compare_case(sgc_device *d, const kernel_case *k, const char *name)

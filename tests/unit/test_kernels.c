@@ -131,6 +131,7 @@ START_TEST(a_range_cut_anywhere_gives_the_same_bits)
     for (int type = 0; type < 2; type++) EACH_LEVEL(d, fast_devices[type]) {
         call c = {.device = &d, .seed = 3};
         const size_t bytes = sgc_dtype_bytes(d.ops->value);
+        const sgc_update_part all = {0, SGC_UPDATE_WITH_DECAY};
         const sgc_adamw a = {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .t = 3, .grad_scale = 0.3};
         char *x = in(&c, N), *y = in(&c, N), *whole = out(&c, N), *pieces = out(&c, N);
         for (int kind = SGC_ACT_GELU_NEW; kind <= SGC_ACT_TANH; kind++) {
@@ -152,10 +153,11 @@ START_TEST(a_range_cut_anywhere_gives_the_same_bits)
             memcpy(p[1], p[0], N * sizeof(float));
             memcpy(m[1], m[0], N * sizeof(float));
             memcpy(v[1], v[0], N * sizeof(float));
-            d.ops->adamw(&d, whole, p[0], m[0], v[0], x, d.ops->value, N, 0.1, &a);
+            d.ops->adamw(&d, whole, p[0], m[0], v[0], x, d.ops->value, N, &all, 1, 0.1, &a);
             for (int i = 0; i < N_CUTS; i++) {
                 size_t at = (size_t)cuts[i] * bytes;
-                d.ops->adamw(&d, pieces + at, p[1] + cuts[i], m[1] + cuts[i], v[1] + cuts[i], x + at, d.ops->value, cuts[i + 1] - cuts[i], 0.1, &a);
+                d.ops->adamw(&d, pieces + at, p[1] + cuts[i], m[1] + cuts[i], v[1] + cuts[i], x + at, d.ops->value, cuts[i + 1] - cuts[i], &all, 1, 0.1,
+                             &a);
             }
             ck_assert_mem_eq(whole, pieces, N * bytes);
             ck_assert_mem_eq(p[0], p[1], N * sizeof(float));

@@ -132,7 +132,6 @@ void sgc_cpu_close(sgc_device *d)
         .residual_norm_forward = sgc_cpu_residual_norm_forward, \
         .residual_norm_backward = sgc_cpu_residual_norm_backward, \
         .matmul = sgc_cpu_matmul, \
-        .bias_backward = sgc_cpu_bias_backward, \
         .attention_forward = sgc_cpu_attention_forward, \
         .attention_backward = sgc_cpu_attention_backward, \
         .attention_cached = sgc_cpu_attention_cached, \

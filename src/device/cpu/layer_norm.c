@@ -81,7 +81,7 @@ void sgc_cpu_residual_norm_backward(sgc_device *d, void *dx, bool add_dx, void *
     backward(d, dx, add_dx, dr, dw, db, dy, x, w, mean, rstd, B * T, T, C, drop);
 }
 
-void sgc_cpu_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C)
+void sgc_cpu_bias_backward(sgc_device *d, float *db, const void *dy, int64_t N, int64_t C)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
     const int64_t n_blocks = n_blocks_of(N);

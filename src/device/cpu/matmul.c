@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <omp.h>
+#include <string.h>
 
 #include "device/cpu/cpu_impl.h"
 #include "device/cpu/gemm.h"
@@ -226,4 +227,7 @@ void sgc_cpu_matmul(sgc_device *d, const sgc_matmul *q)
     if (st != SGC_OK) sgc_cpu_fatal("matrix product");
     if (q->activated) sgc_cpu_activation_forward(d, q->activation, q->activated, p.c, p.m * p.n);
     if (q->slope_at) sgc_cpu_activation_backward(d, q->activation, p.c, p.c, q->slope_at, p.m * p.n);
+    if (!q->sums) return;
+    if (!q->add_sums) memset(q->sums, 0, (size_t)p.n * sizeof(float));
+    sgc_cpu_bias_backward(d, q->sums, p.b, p.k, p.n);
 }

@@ -1,6 +1,7 @@
 /*
  * Layer norm, with the residual sum before it and the dropout after its gradient. A row is read once and kept in registers, by a warp or, if it is
- * long, by a block; statistics are made in two passes over the registers. Rows that are too long, or not whole 128-bit accesses, are read again from memory for each pass.
+ * long, by a block; statistics are made in two passes over the registers. Rows that are too long, or not whole 128-bit accesses, are read again from
+ * memory for each pass.
  */
 #include "device/cuda/columns.cuh"
 #include "device/cuda/dropout.cuh"

@@ -23,7 +23,7 @@
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what the library's own advice for Hopper is */
 
 /* What the library does with a product, beside its bias. */
-typedef enum epilogue { NOTHING, GELU, GELU_SLOPE } epilogue;
+typedef enum epilogue { NOTHING, GELU, GELU_SLOPE, SUMS } epilogue;
 
 /* All that its plan depends on. */
 typedef struct product {
@@ -112,6 +112,7 @@ static cublasLtEpilogue_t epilogue_of(const product *q)
     switch (q->then) {
     case GELU: return q->has_bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
     case GELU_SLOPE: return CUBLASLT_EPILOGUE_DGELU;
+    case SUMS: return CUBLASLT_EPILOGUE_BGRADA; /* of what is its first operand and our second */
     default: return q->has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     }
 }
@@ -131,7 +132,7 @@ static cublasStatus_t describe(const sgc_device *d, const struct sgc_cuda_matmul
     const cublasLtEpilogue_t then = epilogue_of(q);
     const void *place = (const char *)x->workspace + q->alignment; /* for now any address that is aligned as the key says, and no better */
     LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &then, sizeof(then)));
-    if (q->has_bias) {
+    if (q->has_bias || q->then == SUMS) {
         const int32_t bias = result; /* as the result: what all versions of the library can */
         LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias, sizeof(bias)));
         LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &place, sizeof(place)));
@@ -226,22 +227,23 @@ static uint32_t alignment_of(const void *a, const void *b, const void *c, const 
     return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 2;
 }
 
-/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses what follows. */
-static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then)
+/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses what follows.
+ * sums: where those of SUMS go, which are never added to what is there. */
+static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *sums)
 {
     const float one = 1, beta = w->add;
-    const void *bias = w->bias;
+    const void *bias = then == SUMS ? sums : w->bias;
     void *c = w->c ? w->c : w->activated;
     sgc_cuda *cuda = sgc_cuda_of(d);
     struct sgc_cuda_matmul *x = cuda->matmul;
-    if (bias && w->c_is_wide && d->ops->value != SGC_F32) {
+    if (w->bias && w->c_is_wide && d->ops->value != SGC_F32) {
         float *wide = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*wide));
         if (!wide) return true;
         sgc_cuda_widen(d, wide, bias, w->n);
         bias = wide;
     }
     const product q = {.m = w->m, .n = w->n, .k = w->k, .lda = w->lda ? w->lda : w->ta ? w->m : w->k, .ldb = w->ldb ? w->ldb : w->tb ? w->k : w->n,
-                       .ldc = w->ldc ? w->ldc : w->n, .ta = w->ta, .tb = w->tb, .add = w->add, .has_bias = bias != NULL, .c_is_wide = w->c_is_wide,
+                       .ldc = w->ldc ? w->ldc : w->n, .ta = w->ta, .tb = w->tb, .add = w->add, .has_bias = w->bias != NULL, .c_is_wide = w->c_is_wide,
                        .then = then, .alignment = alignment_of(w->a, w->b, c, bias)};
     plan *p = find(d, &q);
     if (!p) return true; /* the failure is kept */
@@ -257,21 +259,38 @@ static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then)
     return true;
 }
 
-/* The library reads the numbers that slopes are taken at in rows of whole 128-bit accesses. */
-static epilogue epilogue_for(const sgc_matmul *w)
+/*
+ * The library reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
+ * same at every run; full_determinism takes ours.
+ */
+static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
 {
+    if (w->sums) return !w->bias && !d->exact_threads && (w->c_is_wide || d->ops->value == SGC_F32) ? SUMS : NOTHING;
     if (w->activation != SGC_ACT_GELU_NEW) return NOTHING;
     if (w->activated && !w->c) return GELU;
     return w->slope_at && !w->bias && w->n % 8 == 0 && (uintptr_t)w->slope_at % 16 == 0 ? GELU_SLOPE : NOTHING;
 }
 
+/* The product, with what follows by the library; false: that is still to be done. */
+static bool multiply_with(sgc_device *d, const sgc_matmul *w, epilogue then)
+{
+    float *sums = w->sums;
+    if (then == NOTHING) return multiply(d, w, NOTHING, NULL), false;
+    if (then == SUMS && w->add_sums && !(sums = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*sums)))) return true;
+    if (!multiply(d, w, then, sums)) return multiply(d, w, NOTHING, NULL), false;
+    if (sums != w->sums) sgc_cuda_add_into(d, w->sums, sums, w->n);
+    return true;
+}
+
 void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *w)
 {
-    const epilogue then = epilogue_for(w);
-    assert((!w->activated && !w->slope_at) || (!w->c_is_wide && !w->add && w->ldc == 0));
+    assert((!w->activated && !w->slope_at) || (!w->c_is_wide && !w->add && w->ldc == 0 && !w->sums));
+    assert(!w->sums || (!w->tb && (w->ldb == 0 || w->ldb == w->n)));
     if (w->m == 0 || w->n == 0 || sgc_cuda_of(d)->failed) return;
-    if (then != NOTHING && multiply(d, w, then)) return;
-    multiply(d, w, NOTHING);
+    if (multiply_with(d, w, epilogue_for(d, w))) return;
     if (w->activated) sgc_cuda_activation_forward(d, w->activation, w->activated, w->c ? w->c : w->activated, w->m * w->n);
     if (w->slope_at) sgc_cuda_activation_backward(d, w->activation, w->c, w->c, w->slope_at, w->m * w->n);
+    if (!w->sums) return;
+    if (!w->add_sums) sgc_cuda_memory.clear(d, w->sums, (size_t)w->n * sizeof(float));
+    sgc_cuda_bias_backward(d, w->sums, w->b, w->k, w->n);
 }

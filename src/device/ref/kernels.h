@@ -137,7 +137,7 @@ static void activation(int kind, double x, double *value, double *slope)
 static void matmul(sgc_device *d, const sgc_matmul *p)
 {
     (void)d;
-    REAL *c = p->c ? p->c : p->activated, *activated = p->activated;
+    REAL *c = p->c ? p->c : p->activated, *activated = p->activated, *sums = p->sums;
     const REAL *a = p->a, *b = p->b, *bias = p->bias, *slope_at = p->slope_at;
     double value = 0, slope = 0;
     const int64_t ldc = p->ldc ? p->ldc : p->n, lda = p->lda ? p->lda : p->ta ? p->m : p->k, ldb = p->ldb ? p->ldb : p->tb ? p->k : p->n;
@@ -155,17 +155,10 @@ static void matmul(sgc_device *d, const sgc_matmul *p)
                 activated[i * ldc + j] = (REAL)value;
             }
         }
-}
-
-static void bias_backward(sgc_device *d, void *db_, const void *dy_, int64_t N, int64_t C)
-{
-    (void)d;
-    REAL *db = db_;
-    const REAL *dy = dy_;
-    for (int64_t c = 0; c < C; c++) {
-        double sum = 0;
-        for (int64_t n = 0; n < N; n++) sum += dy[n * C + c];
-        db[c] += (REAL)sum;
+    for (int64_t j = 0; j < p->n && sums; j++) {
+        double sum = p->add_sums ? sums[j] : 0;
+        for (int64_t l = 0; l < p->k; l++) sum += b[l * ldb + j];
+        sums[j] = (REAL)sum;
     }
 }
 
@@ -325,16 +318,19 @@ static void cross_entropy(sgc_device *d, double *loss, void *dlogits, const void
     }
 }
 
-static void adamw(sgc_device *d, void *values_, void *p_, void *m_, void *v_, const void *g_, sgc_dtype g_type, int64_t n, double weight_decay,
-                  const sgc_adamw *a)
+static void adamw(sgc_device *d, void *values_, void *p_, void *m_, void *v_, const void *g_, sgc_dtype g_type, int64_t n, const sgc_update_part *parts,
+                  int n_parts, double weight_decay, const sgc_adamw *a)
 {
     (void)d, (void)g_type; /* there is one type */
     REAL *values = values_, *p = p_, *m = m_, *v = v_;
     const REAL *g = g_;
     double correction1 = 1 - pow(a->beta1, (double)a->t), correction2 = 1 - pow(a->beta2, (double)a->t);
     for (int64_t i = 0; i < n; i++) {
+        int part = 0;
+        while (part + 1 < n_parts && parts[part + 1].first <= i) part++;
+        if (parts[part].kind == SGC_UPDATE_NONE) continue;
         double gradient = g[i] * a->grad_scale;
-        p[i] = (REAL)(p[i] * (1 - a->learning_rate * weight_decay));
+        if (parts[part].kind == SGC_UPDATE_WITH_DECAY) p[i] = (REAL)(p[i] * (1 - a->learning_rate * weight_decay));
         m[i] = (REAL)(a->beta1 * m[i] + (1 - a->beta1) * gradient);
         v[i] = (REAL)(a->beta2 * v[i] + (1 - a->beta2) * gradient * gradient);
         double denominator = sqrt(v[i]) / sqrt(correction2) + a->epsilon;
@@ -379,7 +375,6 @@ const sgc_device_ops OPS = {
     .residual_norm_forward = residual_norm_forward,
     .residual_norm_backward = residual_norm_backward,
     .matmul = matmul,
-    .bias_backward = bias_backward,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .attention_cached = attention_cached,

@@ -102,6 +102,12 @@ struct product_work : emulated::work {
         const size_t m = ld.rows, n = ld.columns, k = n ? right.size() / n : 0;
         const cudaDataType_t bias_type = operation.bias_type < 0 ? ld.type : (cudaDataType_t)operation.bias_type;
         std::vector<double> sum(m);
+        if (operation.epilogue == CUBLASLT_EPILOGUE_BGRADA)
+            for (size_t i = 0; i < m; i++) {
+                double total = 0;
+                for (size_t l = 0; l < k; l++) total += left[i + l * m];
+                set((void *)operation.bias, bias_type, i, (float)total);
+            }
         memset(workspace, 0xff, workspace_bytes);
         for (size_t j = 0; j < n; j++) {
             for (double &s : sum) s = 0;
@@ -240,9 +246,10 @@ static cublasStatus_t check(const emulated_lt_operation &o, const emulated_lt_la
     for (const emulated_lt_layout *l : {&a, &b, &d})
         if (l->leading < (int64_t)l->rows) return CUBLAS_STATUS_INVALID_VALUE;
     if (a.type != b.type || (d.type != a.type && d.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!is_plain && (d.type != a.type || refuses_epilogues())) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (o.epilogue == CUBLASLT_EPILOGUE_BGRADA && o.transpose_a != CUBLAS_OP_N) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!is_plain && ((d.type != a.type && o.epilogue != CUBLASLT_EPILOGUE_BGRADA) || refuses_epilogues())) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (o.has_aux() && (!o.aux || (uintptr_t)o.aux % 16 != 0 || o.aux_leading % 8 != 0 || o.aux_leading < (int64_t)d.rows)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (o.has_bias() && (!o.bias || (o.bias_type >= 0 && o.bias_type != (int)d.type))) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if ((o.has_bias() || o.epilogue == CUBLASLT_EPILOGUE_BGRADA) && (!o.bias || (o.bias_type >= 0 && o.bias_type != (int)d.type))) return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
 }
 
