@@ -40,6 +40,13 @@ typedef struct sgc_adamw { /* one update of one range; formula of torch.optim.Ad
     double grad_scale;       /* factor on the gradient: clipping                   */
 } sgc_adamw;
 
+/* A range of an update by its parts, as they follow each other: each up to the next one's first element, the last up to the end. */
+typedef enum sgc_update { SGC_UPDATE_NONE, SGC_UPDATE, SGC_UPDATE_WITH_DECAY } sgc_update; /* none: between tensors */
+typedef struct sgc_update_part {
+    int64_t first;
+    sgc_update kind;
+} sgc_update_part;
+
 typedef struct sgc_mark sgc_mark; /* a point in the work of a device, for which the host can wait */
 typedef struct sgc_recording sgc_recording; /* calls that a device has been asked for before, to be asked for as one */
 
@@ -70,13 +77,22 @@ typedef struct sgc_device_memory {
 } sgc_device_memory;
 
 /* c [m, n] = (or += with add) op(a) op(b) + bias [n] (NULL: none); op(a) is [m, k], stored [k, m] if ta; op(b) is [k, n], stored [n, k] if tb.
- * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type. */
+ * Row major. a, b and bias are values; c is, too, or wide. Sums are made in the wide type.
+ * An activation may follow, where c is or would be of values, not added to and without gaps between rows: either its value goes to `activated` [m, n],
+ * or c is multiplied by its slope at the values `slope_at` [m, n]. Devices may make that with the product, before c is rounded; but where
+ * c and its activation are both wanted, that is activation_forward of what c has become, as calls repeated in the backward pass make it.
+ * Where c is the gradient of weights, b is that of what they make, and the sums of its columns that of the bias: not with tb, and without gaps. */
 typedef struct sgc_matmul {
-    void *c;
+    void *c;                 /* NULL: only `activated` is wanted */
     const void *a, *b, *bias;
     bool c_is_wide, add, ta, tb;
     int64_t m, n, k;
     int64_t ldc, lda, ldb;   /* elements from one stored row to the next; 0: as many as a row has */
+    void *activated;         /* NULL: none, as the next one */
+    const void *slope_at;
+    int activation;          /* sgc_activation of conf/config.h */
+    void *sums;              /* [n], wide: = (or += with add_sums) sums of the columns of b; NULL: none */
+    bool add_sums;
 } sgc_matmul;
 
 /* Attention of one shape, as its calls will have it. */
@@ -112,9 +128,15 @@ typedef struct sgc_device_ops {
     /* dx = (or += with add_dx); dw, db: wide, += */
     void (*layer_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean, const void *rstd, int64_t N, int64_t C);
 
+    /* z = x + dropout of r, and y, mean, rstd of z, in one pass and with the bits of dropout, add and layer_norm_forward one after the other.
+     * x, r, z, y: [B * T, C]; z may be x or r. */
+    void (*residual_norm_forward)(sgc_device *d, void *z, void *y, void *mean, void *rstd, const void *x, const void *r, const void *w, const void *b, int64_t B,
+                                  int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
+    /* layer_norm_backward, and dr = dropout of dx, in one pass and with the bits of both one after the other. [B * T, C] */
+    void (*residual_norm_backward)(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w, const void *mean,
+                                   const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
+
     void (*matmul)(sgc_device *d, const sgc_matmul *p);
-    /* db [C], wide, += column sums of dy [N, C] */
-    void (*bias_backward)(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
 
     /* Causal self-attention, scaled by 1/sqrt(D). qkv [B, T, 3C] (q, k, v one after the other, each [H, D]); y [B, T, C]; lse [B, H, T], wide: log of the
      * sum of exponentials of each row. Dropout (may have p = 0) acts on the weights; element (h * T + i) * T + j. */
@@ -140,9 +162,9 @@ typedef struct sgc_device_ops {
                           double smoothing, const double *scale);
 
     /* p, m, v: wide; g: of type g_type (the wide one, or the value type); all [n]. p -= lr * (weight_decay * p + ...) in the order of torch: decay
-     * first. values (NULL: none) [n]: p rounded to the value type. */
-    void (*adamw)(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
-                  const sgc_adamw *a);
+     * first, which only some of the n_parts parts have. The first of them begins at 0. values (NULL: none) [n]: p rounded to the value type. */
+    void (*adamw)(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, const sgc_update_part *parts, int n_parts,
+                  double weight_decay, const sgc_adamw *a);
     /* out[i] = sum of squares, in double and a fixed order, of block i of x, of type x_type as above: [n / block]; n is a multiple of block */
     void (*block_square_sums)(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
     /* Wide numbers rounded to values, to nearest even: [n] */

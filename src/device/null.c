@@ -24,11 +24,19 @@ static void layer_norm_backward(UNUSED sgc_device *d, UNUSED void *dx, UNUSED bo
 {
 }
 
-static void matmul(UNUSED sgc_device *d, UNUSED const sgc_matmul *p)
+static void residual_norm_forward(UNUSED sgc_device *d, UNUSED void *z, UNUSED void *y, UNUSED void *mean, UNUSED void *rstd, UNUSED const void *x,
+                                  UNUSED const void *r, UNUSED const void *w, UNUSED const void *b, UNUSED int64_t B, UNUSED int64_t T, UNUSED int64_t C,
+                                  UNUSED double epsilon, UNUSED const sgc_dropout *drop)
 {
 }
 
-static void bias_backward(UNUSED sgc_device *d, UNUSED void *db, UNUSED const void *dy, UNUSED int64_t N, UNUSED int64_t C)
+static void residual_norm_backward(UNUSED sgc_device *d, UNUSED void *dx, UNUSED bool add_dx, UNUSED void *dr, UNUSED void *dw, UNUSED void *db,
+                                   UNUSED const void *dy, UNUSED const void *x, UNUSED const void *w, UNUSED const void *mean, UNUSED const void *rstd,
+                                   UNUSED int64_t B, UNUSED int64_t T, UNUSED int64_t C, UNUSED const sgc_dropout *drop)
+{
+}
+
+static void matmul(UNUSED sgc_device *d, UNUSED const sgc_matmul *p)
 {
 }
 
@@ -71,7 +79,8 @@ static void cross_entropy(UNUSED sgc_device *d, UNUSED double *loss, UNUSED void
 }
 
 static void adamw(UNUSED sgc_device *d, UNUSED void *values, UNUSED void *p, UNUSED void *m, UNUSED void *v, UNUSED const void *g,
-                  UNUSED sgc_dtype g_type, UNUSED int64_t n, UNUSED double weight_decay, UNUSED const sgc_adamw *a)
+                  UNUSED sgc_dtype g_type, UNUSED int64_t n, UNUSED const sgc_update_part *parts, UNUSED int n_parts, UNUSED double weight_decay,
+                  UNUSED const sgc_adamw *a)
 {
 }
 
@@ -99,8 +108,9 @@ const sgc_device_ops sgc_null_ops = {
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,
     .layer_norm_backward = layer_norm_backward,
+    .residual_norm_forward = residual_norm_forward,
+    .residual_norm_backward = residual_norm_backward,
     .matmul = matmul,
-    .bias_backward = bias_backward,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .attention_cached = attention_cached,

@@ -160,6 +160,7 @@ sgc_status sgc_graph_build(sgc_graph **out, const sgc_model *model, sgc_device *
         g->forward[u].end = g->n_nodes;
     }
     if (!g->out_of_memory && spec->mode == SGC_TRAIN) sgc_derive(g);
+    if (!g->out_of_memory) sgc_join(g);
     st = g->out_of_memory ? sgc_err(SGC_ENOMEM, "no memory for a graph of %d units", model->n_units) : sgc_plan_memory(g);
     if (st == SGC_OK) st = sgc_graph_batch_make(g);
     if (st != SGC_OK) {

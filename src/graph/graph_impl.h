@@ -41,6 +41,7 @@ typedef struct sgc_op {
     void (*run)(const sgc_graph *g, const sgc_node *n); /* NULL: its work is done in the backward pass */
     void (*backward)(sgc_graph *g, const sgc_node *n);
     sgc_work (*work)(const sgc_graph *g, const sgc_node *n); /* where there is a run */
+    void (*join)(sgc_graph *g, int node); /* NULL: never; makes one call of this and others, if they are there: see sgc_join */
     bool is_cheap;         /* done again in the backward pass rather than keeping its output   */
 } sgc_op;
 
@@ -51,8 +52,9 @@ struct sgc_node {
     bool recomputed;       /* a forward call repeated in the backward pass                     */
     int kind;              /* of an activation                                                 */
     int64_t n;             /* heads, or rows of a chunk                                        */
-    double f;              /* epsilon, dropout probability                                     */
-    uint32_t stream;       /* dropout                                                          */
+    double epsilon;
+    double dropout;        /* probability, and                                                 */
+    uint32_t stream;       /* its number in the model                                          */
 };
 
 /* Numbers that change from run to run. They are read from the device's memory, so that calls may be recorded. */
@@ -134,6 +136,14 @@ void sgc_derive(sgc_graph *g);
 /* The sum of two tensors as a node; used where gradients meet. */
 void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y);
 
+/* When all calls are there: those that can be made in one become one. What they make stays the same, bit for bit; memory is gone through less often. */
+void sgc_join(sgc_graph *g);
+/* What joins look for; -1: none. The call before one, the last one before it that writes t, and how many read t. */
+int sgc_node_before(const sgc_graph *g, int node);
+int sgc_writer_before(const sgc_graph *g, int node, const sgc_tensor *t);
+int sgc_n_readers(const sgc_graph *g, const sgc_tensor *t);
+void sgc_node_drop(sgc_graph *g, int node); /* it is part of another one now */
+
 sgc_status sgc_plan_memory(sgc_graph *g);
 
 /* Memory of a graph beside the arena, once it is planned; SGC_ENOMEM. */
@@ -146,6 +156,7 @@ void sgc_graph_fetch_result(const sgc_graph *g);
 void sgc_graph_repeat(sgc_graph *g, int unit, bool backward, void (*calls)(void *arg), void *arg);
 void sgc_graph_forget(sgc_graph *g);
 
+sgc_dropout sgc_dropout_of(const sgc_graph *g, const sgc_node *n);
 /* Running: where a tensor is. NULL for NULL. */
 void *sgc_at(const sgc_graph *g, const sgc_tensor *t);
 /* Long calls give others a turn between their parts, as the graph does between calls. */

@@ -1,5 +1,5 @@
 /*
- * The ops: for each the call that model code makes, how it runs, and the nodes of its gradient.
+ * The ops of matrices and elements: for each the call that model code makes, how it runs, and the nodes of its gradient.
  * Letters: B batch, T positions, N = B * T rows, C channels, V vocabulary.
  */
 #include "graph/graph_impl.h"
@@ -13,10 +13,10 @@
 
 static int64_t n_rows(const sgc_graph *g) { return g->spec.B * g->spec.T; }
 
-static sgc_dropout dropout_of(const sgc_graph *g, const sgc_node *n)
+sgc_dropout sgc_dropout_of(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_factors *factors = g->factors.device;
-    return (sgc_dropout){.p = n->f, .key = &factors->dropout, .stream = n->stream, .sample = g->samples.device};
+    return (sgc_dropout){.p = n->dropout, .key = &factors->dropout, .stream = n->stream, .sample = g->samples.device};
 }
 
 /* Work: what the calls of the device must read and write, and the operations of their products. */
@@ -81,56 +81,20 @@ sgc_tensor *sgc_op_embedding(sgc_graph *g, sgc_tensor *wte, sgc_tensor *wpe)
     return x;
 }
 
-/* Layer norm: in x, w, b; out y, mean, rstd. */
-
-static void layer_norm_run(const sgc_graph *g, const sgc_node *n)
-{
-    OPS->layer_norm_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), n->in[0]->rows,
-                            n->in[0]->cols, n->f);
-}
-
-static void layer_norm_gradient_run(const sgc_graph *g, const sgc_node *n)
-{
-    OPS->layer_norm_backward(DEVICE, AT(n->out[0]), n->add, ADDING(n->out[1]), ADDING(n->out[2]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]),
-                             AT(n->in[3]), AT(n->in[4]), n->in[1]->rows, n->in[1]->cols);
-}
-static const sgc_op layer_norm_gradient = {.name = "layer_norm_gradient", .run = layer_norm_gradient_run, .work = sgc_work_touch};
-
-static void layer_norm_backward(sgc_graph *g, const sgc_node *n)
-{
-    bool add;
-    sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
-    sgc_node *d = sgc_node_new(g, &layer_norm_gradient);
-    *d = (sgc_node){.op = d->op,
-                    .in = {n->out[0]->grad, n->in[0], n->in[1], n->out[1], n->out[2]},
-                    .out = {dx, sgc_param_grad(g, n->in[1]), sgc_param_grad(g, n->in[2])},
-                    .add = add};
-    sgc_grad_done(g, n->in[0], dx);
-}
-static const sgc_op layer_norm = {.name = "layer_norm", .run = layer_norm_run, .backward = layer_norm_backward, .work = sgc_work_touch, .is_cheap = true};
-
-sgc_tensor *sgc_op_layer_norm(sgc_graph *g, sgc_tensor *x, sgc_tensor *w, sgc_tensor *b, double epsilon)
-{
-    assert(w->cols == x->cols && b->cols == x->cols);
-    sgc_tensor *y = sgc_tensor_like(g, x);
-    sgc_tensor *mean = sgc_wide_new(g, x->rows, 1), *rstd = sgc_wide_new(g, x->rows, 1);
-    sgc_node *n = sgc_node_new(g, &layer_norm);
-    *n = (sgc_node){.op = n->op, .in = {x, w, b}, .out = {y, mean, rstd}, .f = epsilon};
-    return y;
-}
-
-/* Linear: in x, w [in, out], b or NULL; out y. */
+/* Linear: in x, w [in, out], b or NULL; out y, and where they are one call, the activation of y; then y may be NULL. */
 
 static void linear_run(const sgc_graph *g, const sgc_node *n)
 {
     const sgc_tensor *x = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .a = AT(x), .b = AT(w), .bias = AT(n->in[2]), .m = x->rows, .n = w->cols, .k = w->rows});
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .a = AT(x), .b = AT(w), .bias = AT(n->in[2]), .m = x->rows, .n = w->cols, .k = w->rows,
+                                      .activated = AT(n->out[1]), .activation = n->kind});
 }
 
-static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w; out dx */
+static void linear_input_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, w, and what x is the activation of; out dx, or the gradient of that */
 {
     const sgc_tensor *dy = n->in[0], *w = n->in[1];
-    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .add = n->add, .a = AT(dy), .b = AT(w), .tb = true, .m = dy->rows, .n = w->rows, .k = w->cols});
+    OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .add = n->add, .a = AT(dy), .b = AT(w), .tb = true, .m = dy->rows, .n = w->rows, .k = w->cols,
+                                      .slope_at = AT(n->in[2]), .activation = n->kind});
 }
 static sgc_work linear_input_gradient_work(const sgc_graph *g, const sgc_node *n)
 {
@@ -141,10 +105,9 @@ static const sgc_op linear_input_gradient = {.name = "linear_input_gradient", .r
 
 static void linear_weight_gradient_run(const sgc_graph *g, const sgc_node *n) /* in x, dy; out dw, db */
 {
-    const sgc_tensor *x = n->in[0], *dy = n->in[1];
+    const sgc_tensor *x = n->in[0], *dy = n->in[1], *db = n->out[1];
     OPS->matmul(DEVICE, &(sgc_matmul){.c = AT(n->out[0]), .c_is_wide = true, .add = sgc_adds(g, n->out[0]), .a = AT(x), .ta = true, .b = AT(dy),
-                                      .m = x->cols, .n = dy->cols, .k = x->rows});
-    if (n->out[1]) OPS->bias_backward(DEVICE, ADDING(n->out[1]), AT(dy), dy->rows, dy->cols);
+                                      .m = x->cols, .n = dy->cols, .k = x->rows, .sums = AT(db), .add_sums = db && sgc_adds(g, db)});
 }
 static sgc_work linear_weight_gradient_work(const sgc_graph *g, const sgc_node *n)
 {
@@ -196,7 +159,7 @@ static void lend(const sgc_graph *g, const sgc_tensor *t)
 
 static void attention_run(const sgc_graph *g, const sgc_node *n)
 {
-    sgc_dropout drop = dropout_of(g, n);
+    sgc_dropout drop = sgc_dropout_of(g, n);
     lend(g, n->out[2]);
     OPS->attention_forward(DEVICE, AT(n->out[0]), AT(n->out[1]), AT(n->in[0]), g->spec.B, g->spec.T, n->out[0]->cols, n->n, &drop);
     lend(g, NULL);
@@ -204,7 +167,7 @@ static void attention_run(const sgc_graph *g, const sgc_node *n)
 
 static void attention_gradient_run(const sgc_graph *g, const sgc_node *n) /* in dy, y, lse, qkv; out dqkv, memory to lend */
 {
-    sgc_dropout drop = dropout_of(g, n);
+    sgc_dropout drop = sgc_dropout_of(g, n);
     lend(g, n->out[1]);
     OPS->attention_backward(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), AT(n->in[2]), AT(n->in[3]), g->spec.B, g->spec.T,
                             n->in[0]->cols, n->n, &drop);
@@ -223,7 +186,7 @@ static void attention_backward(sgc_graph *g, const sgc_node *n)
 {
     sgc_tensor *dqkv = sgc_tensor_like(g, n->in[0]);
     sgc_node *d = sgc_node_new(g, &attention_gradient);
-    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv, lendable(g, true)}, .n = n->n, .f = n->f, .stream = n->stream};
+    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad, n->out[0], n->out[1], n->in[0]}, .out = {dqkv, lendable(g, true)}, .n = n->n, .dropout = n->dropout, .stream = n->stream};
     sgc_grad_done(g, n->in[0], dqkv);
 }
 static sgc_work attention_work(const sgc_graph *g, const sgc_node *n) { return attention_products(g, n, 2, n->out[0]); }
@@ -250,7 +213,7 @@ sgc_tensor *sgc_op_attention(sgc_graph *g, sgc_tensor *qkv, int64_t n_head, doub
     }
     sgc_tensor *lse = sgc_wide_new(g, g->spec.B * n_head, g->spec.T);
     sgc_node *n = sgc_node_new(g, &attention);
-    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse, lendable(g, false)}, .n = n_head, .f = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
+    *n = (sgc_node){.op = n->op, .in = {qkv}, .out = {y, lse, lendable(g, false)}, .n = n_head, .dropout = g->spec.mode == SGC_TRAIN ? dropout : 0, .stream = g->n_dropouts++};
     return y;
 }
 
@@ -265,7 +228,22 @@ static void activation_gradient_run(const sgc_graph *g, const sgc_node *n) /* in
 {
     OPS->activation_backward(DEVICE, n->kind, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->in[1]->rows * n->in[1]->cols);
 }
-static const sgc_op activation_gradient = {.name = "activation_gradient", .run = activation_gradient_run, .work = sgc_work_touch};
+
+/* With the product that makes dy, if nobody else reads that. */
+static void activation_gradient_join(sgc_graph *g, int i)
+{
+    sgc_node *n = &g->nodes[i];
+    const int product = sgc_node_before(g, i);
+    if (product < 0 || g->nodes[product].op != &linear_input_gradient || g->nodes[product].out[0] != n->in[0] || g->nodes[product].add) return;
+    if (n->out[0] != n->in[0] && sgc_n_readers(g, n->in[0]) > 1) return;
+    sgc_node joined = g->nodes[product];
+    joined.in[2] = n->in[1];
+    joined.out[0] = n->out[0];
+    joined.kind = n->kind;
+    sgc_node_drop(g, product);
+    *n = joined;
+}
+static const sgc_op activation_gradient = {.name = "activation_gradient", .run = activation_gradient_run, .work = sgc_work_touch, .join = activation_gradient_join};
 
 static void activation_backward(sgc_graph *g, const sgc_node *n)
 {
@@ -279,70 +257,27 @@ static void activation_backward(sgc_graph *g, const sgc_node *n)
     else
         sgc_grad_done(g, n->in[0], dx);
 }
-static const sgc_op activation = {.name = "activation", .run = activation_run, .backward = activation_backward, .work = sgc_work_touch, .is_cheap = true};
+
+/* With the product that makes x. When training, x is always wanted: where it is read only when the product is repeated, both must have the same bits. */
+static void activation_join(sgc_graph *g, int i)
+{
+    sgc_node *n = &g->nodes[i];
+    const int product = sgc_node_before(g, i);
+    if (product < 0 || g->nodes[product].op != &linear || g->nodes[product].out[0] != n->in[0] || g->nodes[product].out[1]) return;
+    sgc_node joined = g->nodes[product];
+    joined.out[1] = n->out[0];
+    joined.kind = n->kind;
+    if (g->spec.mode != SGC_TRAIN && sgc_n_readers(g, n->in[0]) == 1) joined.out[0] = NULL;
+    sgc_node_drop(g, product);
+    *n = joined;
+}
+static const sgc_op activation = {.name = "activation", .run = activation_run, .backward = activation_backward, .work = sgc_work_touch, .join = activation_join,
+                                  .is_cheap = true};
 
 sgc_tensor *sgc_op_activation(sgc_graph *g, sgc_tensor *x, int kind)
 {
     sgc_tensor *y = sgc_tensor_like(g, x);
     sgc_node *n = sgc_node_new(g, &activation);
     *n = (sgc_node){.op = n->op, .in = {x}, .out = {y}, .kind = kind};
-    return y;
-}
-
-/* Sum: in x, y; out z. Both addends share the gradient of the sum. */
-
-static void add_run(const sgc_graph *g, const sgc_node *n)
-{
-    OPS->add(DEVICE, AT(n->out[0]), AT(n->in[0]), AT(n->in[1]), n->out[0]->rows * n->out[0]->cols);
-}
-
-static void add_backward(sgc_graph *g, const sgc_node *n)
-{
-    sgc_tensor *dz = n->out[0]->grad;
-    sgc_grad_share(g, n->in[0], dz);
-    sgc_grad_share(g, n->in[1], dz);
-}
-static const sgc_op add = {.name = "add", .run = add_run, .backward = add_backward, .work = sgc_work_touch};
-
-void sgc_emit_add(sgc_graph *g, sgc_tensor *z, sgc_tensor *x, sgc_tensor *y)
-{
-    sgc_node *n = sgc_node_new(g, &add);
-    *n = (sgc_node){.op = n->op, .in = {x, y}, .out = {z}};
-}
-
-sgc_tensor *sgc_op_add(sgc_graph *g, sgc_tensor *x, sgc_tensor *y)
-{
-    assert(x->rows == y->rows && x->cols == y->cols);
-    sgc_tensor *z = sgc_tensor_like(g, x);
-    sgc_emit_add(g, z, x, y);
-    return z;
-}
-
-/* Dropout: in x; out y. The mask is made again from the counters in the backward pass. */
-
-static void dropout_run(const sgc_graph *g, const sgc_node *n)
-{
-    sgc_dropout drop = dropout_of(g, n);
-    OPS->dropout(DEVICE, AT(n->out[0]), AT(n->in[0]), g->spec.B, g->spec.T * n->in[0]->cols, &drop);
-}
-
-static void dropout_backward(sgc_graph *g, const sgc_node *n);
-static const sgc_op dropout_op = {.name = "dropout", .run = dropout_run, .backward = dropout_backward, .work = sgc_work_touch};
-
-static void dropout_backward(sgc_graph *g, const sgc_node *n)
-{
-    sgc_tensor *dx = sgc_tensor_like(g, n->in[0]);
-    sgc_node *d = sgc_node_new(g, &dropout_op);
-    *d = (sgc_node){.op = d->op, .in = {n->out[0]->grad}, .out = {dx}, .f = n->f, .stream = n->stream};
-    sgc_grad_done(g, n->in[0], dx);
-}
-
-sgc_tensor *sgc_op_dropout(sgc_graph *g, sgc_tensor *x, double p)
-{
-    uint32_t stream = g->n_dropouts++;
-    if (p == 0 || g->spec.mode != SGC_TRAIN) return x;
-    sgc_tensor *y = sgc_tensor_like(g, x);
-    sgc_node *n = sgc_node_new(g, &dropout_op);
-    *n = (sgc_node){.op = n->op, .in = {x}, .out = {y}, .f = p, .stream = stream};
     return y;
 }

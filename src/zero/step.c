@@ -269,25 +269,29 @@ done:
 /* What an update of one range of a unit works on; pointers are to the first element of the range. */
 typedef struct range {
     int64_t first, n;         /* in the flat buffer                                    */
-    char *values;             /* NULL: the states are the parameters                    */
+    void *values;             /* NULL: the states are the parameters                    */
     float *p, *m, *v;
-    const char *gradients;
+    const void *gradients;
 } range;
 
-/* Tensor by tensor: gaps between them stay zero. */
-static void update_range(sgc_zero *z, const sgc_zero_unit *u, range r, const sgc_adamw *rule, double weight_decay)
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The parts of a range of a unit: tensors that follow each other and have the same kind of update, and the gaps between them. */
+static int parts_of(const sgc_unit *u, const range *r, sgc_update_part *parts)
 {
-    sgc_dtype g_type = sgc_zero_gradient_type(z);
-    size_t value_bytes = sgc_dtype_bytes(sgc_zero_value_type(z)), g_bytes = sgc_dtype_bytes(g_type);
-    for (int k = 0; k < u->unit->n_params; k++) {
-        const sgc_param_spec *t = &u->unit->params[k];
-        int64_t from = t->offset > r.first ? t->offset : r.first;
-        int64_t to = t->offset + t->n < r.first + r.n ? t->offset + t->n : r.first + r.n;
+    int n = 0;
+    int64_t end = 0; /* of the parts so far, from the beginning of the range */
+    for (int k = 0; k < u->n_params; k++) {
+        const sgc_param_spec *t = &u->params[k];
+        const int64_t from = t->offset > r->first ? t->offset - r->first : 0, to = smaller(t->offset + t->n - r->first, r->n);
+        const sgc_update kind = t->decay ? SGC_UPDATE_WITH_DECAY : SGC_UPDATE;
         if (from >= to) continue;
-        size_t at = (size_t)(from - r.first);
-        z->device->ops->adamw(z->device, r.values ? r.values + at * value_bytes : NULL, r.p + at, r.m + at, r.v + at, r.gradients + at * g_bytes, g_type,
-                              to - from, t->decay ? weight_decay : 0, rule);
+        if (from > end) parts[n++] = (sgc_update_part){end, SGC_UPDATE_NONE};
+        if (n == 0 || parts[n - 1].kind != kind) parts[n++] = (sgc_update_part){from, kind};
+        end = to;
     }
+    if (end < r->n) parts[n++] = (sgc_update_part){end, SGC_UPDATE_NONE};
+    return n;
 }
 
 sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_decay)
@@ -310,7 +314,8 @@ sgc_status sgc_zero_update(sgc_zero *z, const sgc_adamw *rule, double weight_dec
         }
         double start_s = sgc_trace_now(), n_bytes = 6 * sizeof(float) + (double)sgc_dtype_bytes(sgc_zero_gradient_type(z));
         if (r.values) n_bytes += (double)sgc_dtype_bytes(sgc_zero_value_type(z));
-        update_range(z, u, r, rule, weight_decay);
+        z->device->ops->adamw(z->device, r.values, r.p, r.m, r.v, r.gradients, sgc_zero_gradient_type(z), r.n, z->parts, parts_of(u->unit, &r, z->parts), weight_decay,
+                              rule);
         sgc_trace_work("adamw", u->unit->name, start_s, 0, n_bytes * (double)r.n);
         if (needs_progress(z)) let_messages_move(z);
         /* Where whole parameters are kept, the next pass waits for them unit by unit. */

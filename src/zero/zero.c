@@ -140,7 +140,11 @@ static sgc_status lay_out(sgc_zero *z)
         z->n_levels++;
     z->units = calloc((size_t)model->n_units, sizeof(*z->units));
     flats = calloc((size_t)model->n_units, sizeof(*flats));
-    if (!z->units || !flats) {
+    int most_params = 0;
+    for (int i = 0; i < model->n_units; i++)
+        if (model->units[i].n_params > most_params) most_params = model->units[i].n_params;
+    z->parts = calloc(2 * (size_t)most_params + 1, sizeof(*z->parts)); /* a tensor, and the gap before it */
+    if (!z->units || !flats || !z->parts) {
         st = sgc_err(SGC_ENOMEM, "no memory for the engine's %d units", model->n_units);
         goto done;
     }
@@ -229,6 +233,7 @@ void sgc_zero_free(sgc_zero *z)
     free_memory(z, z->partial_memory);
     free_memory(z, z->buffer);
     free(z->units);
+    free(z->parts);
     free(z);
 }
 

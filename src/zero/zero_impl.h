@@ -35,6 +35,7 @@ struct sgc_zero {
     int n_levels;          /* partial sums kept in full_determinism                            */
     sgc_pass training, evaluation;
     char *buffer;          /* gathered parameters, working gradients, arriving parts           */
+    sgc_update_part *parts; /* owned: of the unit whose update is asked for; room for those of any         */
     double next_progress_s; /* when messages are to be given a chance to move again              */
     char *parameters, *gradient_memory, *optimizer, *partial_memory; /* owned: what the units' pointers are into */
 };

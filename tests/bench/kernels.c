@@ -51,14 +51,16 @@ MULTIPLY(proj_dw, b->dw, true, true, b->x, true, b->y, false, NULL, C, C, N)
 MULTIPLY(fc, b->y, false, false, b->x, false, b->w, false, b->bias, N, F, C)
 MULTIPLY(fc_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, C, F)
 MULTIPLY(fc_dw, b->dw, true, true, b->x, true, b->y, false, NULL, C, F, N)
+OP(fc_dw_bias, matmul(d, &(sgc_matmul){.c = b->dw, .c_is_wide = true, .add = true, .a = b->x, .ta = true, .b = b->y, .m = C, .n = F, .k = N, .sums = b->dbias,
+                                       .add_sums = true}))
 MULTIPLY(out, b->y, false, false, b->x, false, b->w, false, b->bias, N, C, F)
 MULTIPLY(out_dx, b->y, false, false, b->x, false, b->w, true, NULL, N, F, C)
+OP(out_dx_slope, matmul(d, &(sgc_matmul){.c = b->y, .a = b->x, .b = b->w, .tb = true, .m = N, .n = F, .k = C, .slope_at = b->z, .activation = SGC_ACT_GELU_NEW}))
 MULTIPLY(out_dw, b->dw, true, true, b->x, true, b->y, false, NULL, F, C, N)
 OP(head, matmul(d, &(sgc_matmul){.c = b->logits, .c_is_wide = true, .ldc = L, .a = b->x, .b = b->wte, .tb = true, .m = R, .n = V, .k = C}))
 OP(head_dx, matmul(d, &(sgc_matmul){.c = b->y, .a = b->dlogits, .lda = L, .b = b->wte, .m = R, .n = C, .k = V}))
 OP(head_dw, matmul(d, &(sgc_matmul){.c = b->dwte, .c_is_wide = true, .add = true, .a = b->dlogits, .ta = true, .lda = L, .b = b->x, .m = V, .n = C,
                                     .k = R}))
-OP(bias_back, bias_backward(d, b->dbias, b->x, N, F))
 OP(gelu, activation_forward(d, SGC_ACT_GELU_NEW, b->y, b->x, N * F))
 OP(gelu_back, activation_backward(d, SGC_ACT_GELU_NEW, b->y, b->z, b->x, N * F))
 OP(add, add(d, b->z, b->x, b->y, N * C))
@@ -86,6 +88,23 @@ static void dropout(void *arg)
     b->ops->dropout(&b->device, b->y, b->x, B, T * C, &tenth);
 }
 
+/* A quarter of [N, F] numbers. */
+static void *quarter(const bench *b, void *values, int k) { return (char *)values + (size_t)(k * N * C) * sgc_dtype_bytes(b->ops->value); }
+
+static void residual_norm(void *arg)
+{
+    bench *b = arg;
+    sgc_dropout tenth = drop_of(b, 0.1);
+    b->ops->residual_norm_forward(&b->device, b->z, b->y, b->stat, stat2(b), b->x, quarter(b, b->x, 1), b->bias, b->bias, B, T, C, 1e-5, &tenth);
+}
+
+static void residual_norm_back(void *arg)
+{
+    bench *b = arg;
+    sgc_dropout tenth = drop_of(b, 0.1);
+    b->ops->residual_norm_backward(&b->device, b->y, true, quarter(b, b->y, 1), b->dw, b->dbias, b->x, b->z, b->bias, b->stat, stat2(b), B, T, C, &tenth);
+}
+
 static void loss(void *arg)
 {
     bench *b = arg;
@@ -96,8 +115,9 @@ static void adamw(void *arg)
 {
     bench *b = arg;
     const sgc_adamw a = {.learning_rate = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .t = 10, .grad_scale = 1};
+    const sgc_update_part all = {0, SGC_UPDATE_WITH_DECAY};
     void *values = b->ops->value == b->ops->wide ? NULL : b->narrow;
-    b->ops->adamw(&b->device, values, b->master, b->m, b->v, b->grad, b->ops->wide, P, 0.1, &a);
+    b->ops->adamw(&b->device, values, b->master, b->m, b->v, b->grad, b->ops->wide, P, &all, 1, 0.1, &a);
 }
 
 #define PRODUCT(m, n, k) 2.0 * (m) * (n) * (k), 0, 0
@@ -161,8 +181,10 @@ static void measure_all(bench *b, const char *row)
         {"c_fc", fc, PRODUCT(N, F, C)},
         {"c_fc dX", fc_dx, PRODUCT(N, F, C)},
         {"c_fc dW", fc_dw, PRODUCT(N, F, C)},
+        {"c_fc dW with bias", fc_dw_bias, PRODUCT(N, F, C)},
         {"mlp.c_proj", out, PRODUCT(N, F, C)},
         {"mlp.c_proj dX", out_dx, PRODUCT(N, F, C)},
+        {"mlp.c_proj dX with slope", out_dx_slope, PRODUCT(N, F, C)},
         {"mlp.c_proj dW", out_dw, PRODUCT(N, F, C)},
         {"logits", head, PRODUCT(R, V, C)},
         {"logits dX", head_dx, PRODUCT(R, V, C)},
@@ -173,7 +195,8 @@ static void measure_all(bench *b, const char *row)
         {"embedding backward", embed_back, MOVES(N * C, 2 * N * C + 2 * T * C)},
         {"layer norm forward", norm, MOVES(2 * N * C, 0)},
         {"layer norm backward", norm_back, MOVES(4 * N * C, 0)},
-        {"bias backward", bias_back, MOVES(N * F, 0)},
+        {"residual norm forward", residual_norm, MOVES(4 * N * C, 0)},
+        {"residual norm backward", residual_norm_back, MOVES(5 * N * C, 0)},
         {"gelu forward", gelu, MOVES(2 * N * F, 0)},
         {"gelu backward", gelu_back, MOVES(3 * N * F, 0)},
         {"residual add", add, MOVES(3 * N * C, 0)},

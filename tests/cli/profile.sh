@@ -20,7 +20,7 @@ curve() { grep -o '"step":[0-9]*,"epoch":[^,]*,"loss":[^,]*' "$work/$1/metrics.j
 check "a run with --profile 3" train profiled 2 --profile 3 --zero.stage 3
 check "the table is of three updates after the first" says profiled "Profile: updates 2 to 4 on rank 0, [0-9.]+ ms each"
 check "a product has a rate" says profiled " linear +h +8\.0 .* GFLOP/s"
-check "another op has the bytes it moves" says profiled " layer_norm +h +4\.0 .* GB/s"
+check "another op has the bytes it moves" says profiled " residual_norm +h +3\.0 .* GB/s"
 check "waiting is told apart" says profiled " all_gather, waited "
 check "communication is exposed or hidden" says profiled "communication of an update: [0-9.]+ ms exposed, [0-9.]+ ms hidden"
 trace=$work/profiled/trace.json

@@ -41,6 +41,41 @@ START_TEST(kernels_in_fp16_agree_with_the_reference)
 }
 END_TEST
 
+START_TEST(calls_that_do_the_work_of_several_have_their_bits)
+{
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device d;
+        open_device(&d, devices[type], false);
+        compare_joined(&d);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
+/* Sums that are rounded before their GELU and after have other bits. */
+START_TEST(what_the_library_refuses_to_do_with_a_product_is_done_all_the_same)
+{
+    static const int64_t size[6] = {64, 96, 128};
+    const kernel_case *k = find_case("matmul_activation");
+    for (int type = 0; type < N_DEVICES; type++) {
+        sgc_device with, without;
+        open_device(&with, devices[type], false);
+        setenv("EMULATED_LT", "plain", 1);
+        open_device(&without, devices[type], false);
+        compare_case(&without, k, "a library that refuses");
+        compare_case(&without, find_case("matmul_sums"), "a library that refuses");
+        call other = run(k->kernel, &without, size, 2, SGC_F64);
+        unsetenv("EMULATED_LT");
+        call one = run(k->kernel, &with, size, 2, SGC_F64);
+        if (emulated_set_order) ck_assert_msg(!same_bits(&one, &other), "%s: nothing was refused", devices[type]);
+        free_call(&one);
+        free_call(&other);
+        sgc_device_close(&with);
+        sgc_device_close(&without);
+    }
+}
+END_TEST
+
 /* On a GPU threads go their own ways each time; in the emulation their order is told. The address sanitizer has nothing to add to the other tests
  * here, and takes its time. */
 #ifndef __SANITIZE_ADDRESS__
@@ -79,6 +114,7 @@ static void ranges(call *c)
     static const int64_t whole[] = {0, N}, pieces[] = {0, 1, 16, 19, 64, 65, 131, 512, 528, 1023, N};
     const int64_t *cuts = c->size[0] ? pieces : whole;
     const int n_ranges = c->size[0] ? N_PIECES : 1;
+    const sgc_update_part all = {0, SGC_UPDATE_WITH_DECAY};
     const sgc_adamw a = {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .t = 3, .grad_scale = 0.3};
     sgc_device *d = c->device;
     const size_t bytes = sgc_dtype_bytes(d->ops->value);
@@ -93,7 +129,8 @@ static void ranges(call *c)
     }
     for (int i = 0; i < n_ranges; i++) {
         const int64_t at = cuts[i], n = cuts[i + 1] - at;
-        d->ops->adamw(d, moved(values, at, bytes), moved(p, at, 4), moved(m, at, 4), moved(v, at, 4), moved(x, at, bytes), d->ops->value, n, 0.1, &a);
+        d->ops->adamw(d, moved(values, at, bytes), moved(p, at, 4), moved(m, at, 4), moved(v, at, 4), moved(x, at, bytes), d->ops->value, n, &all, 1,
+                       0.1, &a);
     }
 }
 
@@ -302,6 +339,8 @@ static int has_gpu(void)
 UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
           kernels_in_bf16_agree_with_the_reference,
           kernels_in_fp16_agree_with_the_reference,
+          calls_that_do_the_work_of_several_have_their_bits,
+          what_the_library_refuses_to_do_with_a_product_is_done_all_the_same,
 #ifndef __SANITIZE_ADDRESS__
           every_run_and_every_order_of_threads_gives_the_same_bits,
 #endif

@@ -65,6 +65,8 @@ done
 check "full_determinism on one GPU" train full-1 1 0 --full_determinism true --gradient_accumulation_steps 2
 check "full_determinism on 2 GPUs ends with the bits of one" train_same full-1 full-2 2 3 --full_determinism true
 check "recomputation changes no bit" train_same gpu-2 gpu-2-recomputed 2 3 --gradient_checkpointing true
+check "... nor in bf16" train_same bf16-2 bf16-2-recomputed 2 3 --bf16 true --gradient_checkpointing true
+EMULATED_LT=plain check "a library that makes products only has the losses of CPUs" train_near cpu-1 2e-5 plain-1 1 0
 resumed() {
     local name=$1; shift
     cp -r "$work/gpu-2" "$work/$name" && rm -r "$work/$name/checkpoint-4" && train "$name" "$@" --resume_from_checkpoint true

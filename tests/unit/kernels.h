@@ -180,7 +180,11 @@ static inline void open_device(sgc_device *d, const char *name, bool full_determ
     ck_assert_msg(sgc_device_open(d, name, full_determinism) == SGC_OK, "%s", sgc_err_message());
 }
 
-/* Every case on d against ref64. */
+const kernel_case *find_case(const char *name);
+/* A case on d against ref64; every case. */
+void compare_case(sgc_device *d, const kernel_case *k, const char *name);
 void compare_all(sgc_device *d, const char *name);
+/* Calls that do the work of several, on d, against these: the same bits. */
+void compare_joined(sgc_device *d);
 
 #endif

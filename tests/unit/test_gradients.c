@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/graph_impl.h"
 #include "model/model_impl.h"
 
 enum { B = 2, T = 5, C = 12, V = 7, H = 3, W = 9 /* inner width */ };
@@ -262,8 +263,43 @@ START_TEST(fresh_gradients_replace_what_stood_there)
 }
 END_TEST
 
+static int n_calls(const sgc_graph *g, const char *name)
+{
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op->run && strcmp(g->nodes[i].op->name, name) == 0) n++;
+    return n;
+}
+
+/* The last sum of a block is made by the norm of the next; that of the last block is left, for nothing normalizes it here. A block
+ * has dropout in its first branch only. */
+START_TEST(what_stands_beside_a_norm_or_a_product_is_made_with_it)
+{
+    for (int checkpointing = 0; checkpointing < 2; checkpointing++) {
+        const int repeats = 1 + checkpointing; /* of a call that is not cheap */
+        sgc_graph_spec spec = {.mode = SGC_TRAIN, .B = B, .T = T, .checkpointing = checkpointing};
+        sgc_model *m = make_model(block, 2, false);
+        sgc_device d;
+        sgc_graph *g;
+        ck_assert_int_eq(sgc_device_open(&d, "null", false), SGC_OK);
+        ck_assert_int_eq(sgc_graph_build(&g, m, &d, &spec), SGC_OK);
+        ck_assert_int_eq(n_calls(g, "residual_norm"), 3 + 2 * checkpointing);
+        ck_assert_int_eq(n_calls(g, "layer_norm"), 1 + 2 + 2 * (1 - checkpointing));
+        ck_assert_int_eq(n_calls(g, "add"), 1);
+        ck_assert_int_eq(n_calls(g, "dropout"), 0);
+        ck_assert_int_eq(n_calls(g, "residual_norm_gradient"), 2);
+        ck_assert_int_eq(n_calls(g, "layer_norm_gradient"), 2);
+        ck_assert_int_eq(n_calls(g, "activation"), 2 * (2 - repeats));
+        ck_assert_int_eq(n_calls(g, "activation_gradient"), 0);
+        sgc_graph_free(g);
+        sgc_device_close(&d);
+        sgc_model_free(m);
+    }
+}
+END_TEST
+
 UNIT_MAIN("gradients", embedding_and_loss_are_derived, smoothed_loss_is_derived, tied_output_layer_is_derived, layer_norm_is_derived, linear_is_derived,
           linear_without_bias_is_derived, attention_is_derived, attention_with_dropout_is_derived, dropout_is_derived, every_activation_is_derived,
           sum_of_a_tensor_with_itself_is_derived, gradients_that_meet_while_shared_are_derived, blocks_are_derived, recomputed_blocks_are_derived,
           recomputed_meeting_is_derived, recomputation_gives_the_same_bits_in_a_smaller_arena,
-          fresh_gradients_replace_what_stood_there)
+          fresh_gradients_replace_what_stood_there, what_stands_beside_a_norm_or_a_product_is_made_with_it)

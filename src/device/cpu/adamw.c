@@ -3,15 +3,35 @@
 
 #include "device/cpu/cpu_impl.h"
 
-void sgc_cpu_adamw(sgc_device *d, void *values, void *p_, void *m_, void *v_, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
-                   const sgc_adamw *a)
+/* What a range is updated with. */
+typedef struct update {
+    char *values; /* NULL: none */
+    float *p, *m, *v;
+    const char *g;
+    sgc_dtype g_type;
+    const sgc_update_part *parts;
+    int n_parts;
+    sgc_adamw_factors factors[2]; /* without decay and with it */
+} update;
+
+static void update_piece(const sgc_device *d, const update *u, int64_t first, int64_t end)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
-    float *p = p_, *m = m_, *v = v_;
-    const bool g_is_wide = g_type == d->ops->wide;
-    const size_t g_bytes = sgc_dtype_bytes(g_type);
+    for (int k = 0; k < u->n_parts; k++) {
+        const sgc_update kind = u->parts[k].kind;
+        const int64_t from = u->parts[k].first > first ? u->parts[k].first : first;
+        const int64_t to = k + 1 < u->n_parts && u->parts[k + 1].first < end ? u->parts[k + 1].first : end;
+        if (kind == SGC_UPDATE_NONE || from >= to) continue;
+        simd->adamw(u->values ? sgc_cpu_at(d, u->values, from) : NULL, u->p + from, u->m + from, u->v + from,
+                    u->g + (size_t)from * sgc_dtype_bytes(u->g_type), u->g_type == d->ops->wide, to - from, &u->factors[kind == SGC_UPDATE_WITH_DECAY]);
+    }
+}
+
+void sgc_cpu_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, const sgc_update_part *parts,
+                   int n_parts, double weight_decay, const sgc_adamw *a)
+{
     const sgc_adamw_factors factors = {
-        .decay = (float)(1 - a->learning_rate * weight_decay),
+        .decay = 1,
         .beta1 = (float)a->beta1,
         .one_minus_beta1 = (float)(1 - a->beta1),
         .beta2 = (float)a->beta2,
@@ -21,10 +41,10 @@ void sgc_cpu_adamw(sgc_device *d, void *values, void *p_, void *m_, void *v_, co
         .step_size = (float)(a->learning_rate / (1 - pow(a->beta1, (double)a->t))),
         .grad_scale = (float)a->grad_scale,
     };
+    update u = {values, p, m, v, g, g_type, parts, n_parts, {factors, factors}};
+    u.factors[1].decay = (float)(1 - a->learning_rate * weight_decay);
 #pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
-    for (int64_t i = 0; i < n; i += SGC_CPU_PIECE)
-        simd->adamw(values ? sgc_cpu_at(d, values, i) : NULL, p + i, m + i, v + i, (const char *)g + (size_t)i * g_bytes, g_is_wide,
-                    sgc_cpu_piece(n, i), &factors);
+    for (int64_t i = 0; i < n; i += SGC_CPU_PIECE) update_piece(d, &u, i, i + sgc_cpu_piece(n, i));
 }
 
 void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block)

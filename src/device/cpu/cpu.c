@@ -129,8 +129,9 @@ void sgc_cpu_close(sgc_device *d)
         .embedding_backward = sgc_cpu_embedding_backward, \
         .layer_norm_forward = sgc_cpu_layer_norm_forward, \
         .layer_norm_backward = sgc_cpu_layer_norm_backward, \
+        .residual_norm_forward = sgc_cpu_residual_norm_forward, \
+        .residual_norm_backward = sgc_cpu_residual_norm_backward, \
         .matmul = sgc_cpu_matmul, \
-        .bias_backward = sgc_cpu_bias_backward, \
         .attention_forward = sgc_cpu_attention_forward, \
         .attention_backward = sgc_cpu_attention_backward, \
         .attention_cached = sgc_cpu_attention_cached, \

@@ -38,8 +38,13 @@ void sgc_cpu_layer_norm_forward(sgc_device *d, void *y, void *mean, void *rstd, 
                                 double epsilon);
 void sgc_cpu_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w,
                                  const void *mean, const void *rstd, int64_t N, int64_t C);
+void sgc_cpu_residual_norm_forward(sgc_device *d, void *z, void *y, void *mean, void *rstd, const void *x, const void *r, const void *w, const void *b,
+                                   int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
+void sgc_cpu_residual_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                    const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
 void sgc_cpu_matmul(sgc_device *d, const sgc_matmul *p);
-void sgc_cpu_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
+/* db [C] += sums of the columns of dy */
+void sgc_cpu_bias_backward(sgc_device *d, float *db, const void *dy, int64_t N, int64_t C);
 void sgc_cpu_attention_forward(sgc_device *d, void *y, void *lse, const void *qkv, int64_t B, int64_t T, int64_t C, int64_t H, const sgc_dropout *drop);
 void sgc_cpu_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, int64_t B, int64_t T,
                                 int64_t C, int64_t H, const sgc_dropout *drop);
@@ -51,8 +56,8 @@ void sgc_cpu_add(sgc_device *d, void *z, const void *x, const void *y, int64_t n
 void sgc_cpu_dropout(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 void sgc_cpu_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
                            int64_t ld, double smoothing, const double *scale);
-void sgc_cpu_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
-                   const sgc_adamw *a);
+void sgc_cpu_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n,
+                   const sgc_update_part *parts, int n_parts, double weight_decay, const sgc_adamw *a);
 void sgc_cpu_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
 void sgc_cpu_add_into(sgc_device *d, void *sum, const void *x, int64_t n);
 void sgc_cpu_narrow(sgc_device *d, void *values, const void *wide, int64_t n);

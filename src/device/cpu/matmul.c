@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <omp.h>
+#include <string.h>
 
 #include "device/cpu/cpu_impl.h"
 #include "device/cpu/gemm.h"
@@ -210,7 +211,7 @@ static sgc_status multiply_widened(sgc_device *d, const sgc_product *p)
 void sgc_cpu_matmul(sgc_device *d, const sgc_matmul *q)
 {
     const bool bf16 = d->ops->value == SGC_BF16;
-    const sgc_product p = {.c = q->c, .a = q->a, .b = q->b, .bias = q->bias, .m = q->m, .n = q->n, .k = q->k, .lda = q->lda ? q->lda : q->ta ? q->m : q->k,
+    const sgc_product p = {.c = q->c ? q->c : q->activated, .a = q->a, .b = q->b, .bias = q->bias, .m = q->m, .n = q->n, .k = q->k, .lda = q->lda ? q->lda : q->ta ? q->m : q->k,
                            .ldb = q->ldb ? q->ldb : q->tb ? q->k : q->n, .ldc = q->ldc ? q->ldc : q->n, .add = q->add, .ta = q->ta, .tb = q->tb,
                            .bf16 = bf16, .c_is_float = q->c_is_wide || !bf16};
     sgc_status st;
@@ -224,4 +225,9 @@ void sgc_cpu_matmul(sgc_device *d, const sgc_matmul *q)
         st = multiply(d, &p, &how, n_scratch ? sgc_cpu_scratch(d, n_scratch) : NULL);
     }
     if (st != SGC_OK) sgc_cpu_fatal("matrix product");
+    if (q->activated) sgc_cpu_activation_forward(d, q->activation, q->activated, p.c, p.m * p.n);
+    if (q->slope_at) sgc_cpu_activation_backward(d, q->activation, p.c, p.c, q->slope_at, p.m * p.n);
+    if (!q->sums) return;
+    if (!q->add_sums) memset(q->sums, 0, (size_t)p.n * sizeof(float));
+    sgc_cpu_bias_backward(d, q->sums, p.b, p.k, p.n);
 }

@@ -36,9 +36,12 @@ typedef struct sgc_simd {
     void (*add_to_wide)(float *z, const void *x, int64_t n); /* z += x */
     void (*widen)(float *wide, const void *values, int64_t n);
     void (*narrow)(void *values, const float *wide, int64_t n);
-    /* Elements first.. of a sample; first is a multiple of 4. */
+    /* Elements first.. of a sample */
     void (*dropout)(void *y, const void *x, int64_t first, int64_t n, sgc_philox_key key, uint32_t stream, int64_t sample, uint32_t threshold,
                     float scale);
+    /* z = x + dropout of r, which is rounded to a value in between; threshold 0: z = x + r */
+    void (*residual)(void *z, const void *x, const void *r, int64_t first, int64_t n, sgc_philox_key key, uint32_t stream, int64_t sample,
+                     uint32_t threshold, float scale);
     /* values: NULL, or the new p as values; g: floats, or values */
     void (*adamw)(void *values, float *p, float *m, float *v, const void *g, bool g_is_wide, int64_t n, const sgc_adamw_factors *a);
     double (*square_sum)(const void *x, bool is_wide, int64_t n);

@@ -226,8 +226,9 @@ sgc_status sgc_cuda_status(sgc_device *d)
         .embedding_backward = sgc_cuda_embedding_backward, \
         .layer_norm_forward = sgc_cuda_layer_norm_forward, \
         .layer_norm_backward = sgc_cuda_layer_norm_backward, \
+        .residual_norm_forward = sgc_cuda_residual_norm_forward, \
+        .residual_norm_backward = sgc_cuda_residual_norm_backward, \
         .matmul = sgc_cuda_matmul, \
-        .bias_backward = sgc_cuda_bias_backward, \
         .attention_forward = sgc_cuda_attention_forward, \
         .attention_backward = sgc_cuda_attention_backward, \
         .attention_cached = sgc_cuda_attention_cached, \

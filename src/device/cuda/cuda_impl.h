@@ -76,8 +76,8 @@ void sgc_cuda_dropout(sgc_device *d, void *y, const void *x, int64_t B, int64_t 
 void sgc_cuda_narrow(sgc_device *d, void *values, const void *wide, int64_t n);
 void sgc_cuda_add_into(sgc_device *d, void *sum, const void *x, int64_t n);
 /* adamw.cu */
-void sgc_cuda_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n, double weight_decay,
-                    const sgc_adamw *a);
+void sgc_cuda_adamw(sgc_device *d, void *values, void *p, void *m, void *v, const void *g, sgc_dtype g_type, int64_t n,
+                    const sgc_update_part *parts, int n_parts, double weight_decay, const sgc_adamw *a);
 void sgc_cuda_block_square_sums(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
 /* embedding.cu */
 void sgc_cuda_embedding_forward(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C,
@@ -88,7 +88,12 @@ void sgc_cuda_layer_norm_forward(sgc_device *d, void *y, void *mean, void *rstd,
                                  double epsilon);
 void sgc_cuda_layer_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dw, void *db, const void *dy, const void *x, const void *w,
                                   const void *mean, const void *rstd, int64_t N, int64_t C);
-void sgc_cuda_bias_backward(sgc_device *d, void *db, const void *dy, int64_t N, int64_t C);
+void sgc_cuda_residual_norm_forward(sgc_device *d, void *z, void *y, void *mean, void *rstd, const void *x, const void *r, const void *w, const void *b,
+                                    int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
+void sgc_cuda_residual_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                     const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
+/* columns.cu: db [C] += sums of the columns of dy */
+void sgc_cuda_bias_backward(sgc_device *d, float *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,
                             int64_t ld, double smoothing, const double *scale);

@@ -30,4 +30,15 @@ static __device__ __forceinline__ uint32_t kept_of_block(const dropout_rule &rul
     return kept;
 }
 
+/* Dropout of W neighbouring elements of a sample from `first` on. W is 1, or they begin with a block. */
+template <int W> static __device__ __forceinline__ void drop_n(const dropout_rule &rule, int64_t sample, int64_t first, float (&x)[W])
+{
+    uint32_t kept = 0;
+#pragma unroll
+    for (int j = 0; j < W; j += 4) kept |= kept_of_block(rule, sample, (uint64_t)(first + j) / 4) << j;
+    if (W == 1) kept >>= first % 4;
+#pragma unroll
+    for (int j = 0; j < W; j++) x[j] = __fmul_rn(x[j], kept >> j & 1 ? rule.scale : 0.0f);
+}
+
 #endif

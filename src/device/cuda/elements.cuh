@@ -43,6 +43,7 @@ template <typename T, int W> static __device__ __forceinline__ void load_raw(con
 {
     x = *reinterpret_cast<const loaded<T, W> *>(p);
 }
+template <typename T, int W> static __device__ __forceinline__ void store_raw(T *p, const loaded<T, W> &x) { *reinterpret_cast<loaded<T, W> *>(p) = x; }
 template <typename T, int W> static __device__ __forceinline__ void unpack_n(const loaded<T, W> &x, float (&out)[W]) { load_n(x.at, out); }
 template <typename T, int W> static __device__ __forceinline__ void clear_raw(loaded<T, W> &x)
 {

@@ -188,14 +188,9 @@ template <typename Value> struct dropout_op {
     template <int W> __device__ void read(int64_t i, input<W> &in) const { load_raw(x + blockIdx.y * n_per_sample + i, in.x); }
     template <int W> __device__ void write(int64_t i, const input<W> &in) const
     {
-        uint32_t kept = 0;
         float out[W];
         unpack_n(in.x, out);
-#pragma unroll
-        for (int j = 0; j < W; j += 4) kept |= kept_of_block(rule, sample[blockIdx.y], (uint64_t)(i + j) / 4) << j;
-        if (W == 1) kept >>= i % 4;
-#pragma unroll
-        for (int j = 0; j < W; j++) out[j] *= (kept >> j & 1 ? rule.scale : 0.0f);
+        drop_n(rule, sample[blockIdx.y], i, out);
         store_n(y + blockIdx.y * n_per_sample + i, out);
     }
 };

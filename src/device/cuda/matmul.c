@@ -5,26 +5,37 @@
  * Which of its algorithms makes a product is the first answer of its heuristic, which knows shapes, types and the GPU, and measures nothing: the
  * same on every run and every rank with an equal GPU and library. Splitting the inner side is allowed where the parts are added in a pass of
  * their own, in a fixed order.
+ *
+ * What may follow a product is made with it where the library can: its GELU is that of GPT-2, by tanh. It makes it of sums that are not rounded yet, so a
+ * call of the forward pass that is repeated apart in the backward pass would have other bits there; hence only an activation whose input is not kept
+ * is its, and the slope, which is made once. What it refuses for a shape is refused once, and done by kernels of ours from then on.
  */
 #include "device/cuda/cuda_impl.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/config.h"
 #include "device/cuda/library.h"
 
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what the library's own advice for Hopper is */
+
+/* What the library does with a product, beside its bias. */
+typedef enum epilogue { NOTHING, GELU, GELU_SLOPE, SUMS } epilogue;
 
 /* All that its plan depends on. */
 typedef struct product {
     int64_t m, n, k, lda, ldb, ldc;
     bool ta, tb, add, has_bias, c_is_wide;
+    epilogue then;
     uint32_t alignment; /* of all operands, in bytes */
 } product;
 
 typedef struct plan {
     product of;
+    bool refused;       /* there is no such product with what follows: the rest is empty */
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, c; /* row-major names: c = op(a) op(b) */
     cublasLtMatmulAlgo_t algorithm;
@@ -91,10 +102,20 @@ void sgc_cuda_matmul_close(sgc_device *d)
 static bool is_same(const product *x, const product *y)
 {
     return x->m == y->m && x->n == y->n && x->k == y->k && x->lda == y->lda && x->ldb == y->ldb && x->ldc == y->ldc && x->ta == y->ta && x->tb == y->tb && x->add == y->add && x->has_bias == y->has_bias &&
-           x->c_is_wide == y->c_is_wide && x->alignment == y->alignment;
+           x->c_is_wide == y->c_is_wide && x->then == y->then && x->alignment == y->alignment;
 }
 
 #define LT(call) do { if ((rc = x->lt->call) != CUBLAS_STATUS_SUCCESS) return rc; } while (0)
+
+static cublasLtEpilogue_t epilogue_of(const product *q)
+{
+    switch (q->then) {
+    case GELU: return q->has_bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    case GELU_SLOPE: return CUBLASLT_EPILOGUE_DGELU;
+    case SUMS: return CUBLASLT_EPILOGUE_BGRADA; /* of what is its first operand and our second */
+    default: return q->has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    }
+}
 
 static cublasStatus_t describe(const sgc_device *d, const struct sgc_cuda_matmul *x, plan *p)
 {
@@ -108,13 +129,17 @@ static cublasStatus_t describe(const sgc_device *d, const struct sgc_cuda_matmul
     LT(MatmulDescCreate(&p->operation, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
     LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first)));
     LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second)));
-    if (q->has_bias) {
-        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cublasLtEpilogue_t then = epilogue_of(q);
+    const void *place = (const char *)x->workspace + q->alignment; /* for now any address that is aligned as the key says, and no better */
+    LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &then, sizeof(then)));
+    if (q->has_bias || q->then == SUMS) {
         const int32_t bias = result; /* as the result: what all versions of the library can */
-        const void *place = (const char *)x->workspace + q->alignment; /* for now any address that is aligned as the key says, and no better */
-        LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue)));
         LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias, sizeof(bias)));
         LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &place, sizeof(place)));
+    }
+    if (q->then == GELU_SLOPE) {
+        LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &q->n, sizeof(q->n)));
+        LT(MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &place, sizeof(place)));
     }
     LT(MatrixLayoutCreate(&p->a, value, rows_a, columns_a, q->lda));
     LT(MatrixLayoutCreate(&p->b, value, rows_b, columns_b, q->ldb));
@@ -185,8 +210,11 @@ static plan *find(sgc_device *d, const product *q)
     if (rc == CUBLAS_STATUS_SUCCESS) rc = choose(x, &p);
     if (rc != CUBLAS_STATUS_SUCCESS) {
         destroy(x->lt, &p);
-        fail(d, q, rc);
-        return NULL;
+        if (q->then == NOTHING) {
+            fail(d, q, rc);
+            return NULL;
+        }
+        p = (plan){.of = *q, .refused = true};
     }
     x->plans[x->n_plans] = p;
     return &x->plans[x->n_plans++];
@@ -199,28 +227,70 @@ static uint32_t alignment_of(const void *a, const void *b, const void *c, const 
     return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 2;
 }
 
-void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *w)
+/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses what follows.
+ * sums: where those of SUMS go, which are never added to what is there. */
+static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *sums)
 {
     const float one = 1, beta = w->add;
-    const void *bias = w->bias;
+    const void *bias = then == SUMS ? sums : w->bias;
+    void *c = w->c ? w->c : w->activated;
     sgc_cuda *cuda = sgc_cuda_of(d);
     struct sgc_cuda_matmul *x = cuda->matmul;
-    if (w->m == 0 || w->n == 0 || cuda->failed) return;
-    if (bias && w->c_is_wide && d->ops->value != SGC_F32) {
+    if (w->bias && w->c_is_wide && d->ops->value != SGC_F32) {
         float *wide = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*wide));
-        if (!wide) return;
+        if (!wide) return true;
         sgc_cuda_widen(d, wide, bias, w->n);
         bias = wide;
     }
     const product q = {.m = w->m, .n = w->n, .k = w->k, .lda = w->lda ? w->lda : w->ta ? w->m : w->k, .ldb = w->ldb ? w->ldb : w->tb ? w->k : w->n,
-                       .ldc = w->ldc ? w->ldc : w->n, .ta = w->ta, .tb = w->tb, .add = w->add, .has_bias = bias != NULL, .c_is_wide = w->c_is_wide,
-                       .alignment = alignment_of(w->a, w->b, w->c, bias)};
+                       .ldc = w->ldc ? w->ldc : w->n, .ta = w->ta, .tb = w->tb, .add = w->add, .has_bias = w->bias != NULL, .c_is_wide = w->c_is_wide,
+                       .then = then, .alignment = alignment_of(w->a, w->b, c, bias)};
     plan *p = find(d, &q);
-    if (!p) return;
+    if (!p) return true; /* the failure is kept */
+    if (p->refused) return false;
     cublasStatus_t rc = CUBLAS_STATUS_SUCCESS;
     if (bias) rc = x->lt->MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
+    if (rc == CUBLAS_STATUS_SUCCESS && then == GELU_SLOPE)
+        rc = x->lt->MatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &w->slope_at, sizeof(w->slope_at));
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = x->lt->Matmul(x->handle, p->operation, &one, w->b, p->b, w->a, p->a, &beta, w->c, p->c, w->c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
+        rc = x->lt->Matmul(x->handle, p->operation, &one, w->b, p->b, w->a, p->a, &beta, c, p->c, c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
                            cuda->stream);
     if (rc != CUBLAS_STATUS_SUCCESS) fail(d, &q, rc);
+    return true;
+}
+
+/*
+ * The library reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
+ * same at every run; full_determinism takes ours.
+ */
+static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
+{
+    if (w->sums) return !w->bias && !d->exact_threads && (w->c_is_wide || d->ops->value == SGC_F32) ? SUMS : NOTHING;
+    if (w->activation != SGC_ACT_GELU_NEW) return NOTHING;
+    if (w->activated && !w->c) return GELU;
+    return w->slope_at && !w->bias && w->n % 8 == 0 && (uintptr_t)w->slope_at % 16 == 0 ? GELU_SLOPE : NOTHING;
+}
+
+/* The product, with what follows by the library; false: that is still to be done. */
+static bool multiply_with(sgc_device *d, const sgc_matmul *w, epilogue then)
+{
+    float *sums = w->sums;
+    if (then == NOTHING) return multiply(d, w, NOTHING, NULL), false;
+    if (then == SUMS && w->add_sums && !(sums = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*sums)))) return true;
+    if (!multiply(d, w, then, sums)) return multiply(d, w, NOTHING, NULL), false;
+    if (sums != w->sums) sgc_cuda_add_into(d, w->sums, sums, w->n);
+    return true;
+}
+
+void sgc_cuda_matmul(sgc_device *d, const sgc_matmul *w)
+{
+    assert((!w->activated && !w->slope_at) || (!w->c_is_wide && !w->add && w->ldc == 0 && !w->sums));
+    assert(!w->sums || (!w->tb && (w->ldb == 0 || w->ldb == w->n)));
+    if (w->m == 0 || w->n == 0 || sgc_cuda_of(d)->failed) return;
+    if (multiply_with(d, w, epilogue_for(d, w))) return;
+    if (w->activated) sgc_cuda_activation_forward(d, w->activation, w->activated, w->c ? w->c : w->activated, w->m * w->n);
+    if (w->slope_at) sgc_cuda_activation_backward(d, w->activation, w->c, w->c, w->slope_at, w->m * w->n);
+    if (!w->sums) return;
+    if (!w->add_sums) sgc_cuda_memory.clear(d, w->sums, (size_t)w->n * sizeof(float));
+    sgc_cuda_bias_backward(d, w->sums, w->b, w->k, w->n);
 }

@@ -72,32 +72,6 @@ static void layer_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dw_
     }
 }
 
-static void matmul(sgc_device *d, const sgc_matmul *p)
-{
-    (void)d;
-    REAL *c = p->c;
-    const REAL *a = p->a, *b = p->b, *bias = p->bias;
-    const int64_t ldc = p->ldc ? p->ldc : p->n, lda = p->lda ? p->lda : p->ta ? p->m : p->k, ldb = p->ldb ? p->ldb : p->tb ? p->k : p->n;
-    for (int64_t i = 0; i < p->m; i++)
-        for (int64_t j = 0; j < p->n; j++) {
-            double sum = bias ? bias[j] : 0;
-            for (int64_t l = 0; l < p->k; l++) sum += (double)(p->ta ? a[l * lda + i] : a[i * lda + l]) * (p->tb ? b[j * ldb + l] : b[l * ldb + j]);
-            c[i * ldc + j] = (REAL)(p->add ? c[i * ldc + j] + sum : sum);
-        }
-}
-
-static void bias_backward(sgc_device *d, void *db_, const void *dy_, int64_t N, int64_t C)
-{
-    (void)d;
-    REAL *db = db_;
-    const REAL *dy = dy_;
-    for (int64_t c = 0; c < C; c++) {
-        double sum = 0;
-        for (int64_t n = 0; n < N; n++) sum += dy[n * C + c];
-        db[c] += (REAL)sum;
-    }
-}
-
 /* What element e of sample number b of the batch is multiplied by. */
 static double keep_factor(const sgc_dropout *drop, int64_t b, int64_t e)
 {
@@ -106,6 +80,86 @@ static double keep_factor(const sgc_dropout *drop, int64_t b, int64_t e)
     uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) << 16 | drop->stream, (uint32_t)s, (uint32_t)(s >> 32)}, random[4];
     sgc_philox(*drop->key, counter, random);
     return random[e % 4] < drop->p * 0x1p32 ? 0 : 1 / (1 - drop->p);
+}
+
+static void residual_norm_forward(sgc_device *d, void *z_, void *y, void *mean, void *rstd, const void *x_, const void *r_, const void *w, const void *b,
+                                  int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop)
+{
+    REAL *z = z_;
+    const REAL *x = x_, *r = r_;
+    for (int64_t n = 0; n < B * T; n++)
+        for (int64_t c = 0; c < C; c++) z[n * C + c] = x[n * C + c] + r[n * C + c] * (REAL)keep_factor(drop, n / T, n % T * C + c);
+    layer_norm_forward(d, y, mean, rstd, z, w, b, B * T, C, epsilon);
+}
+
+static void residual_norm_backward(sgc_device *d, void *dx_, bool add_dx, void *dr_, void *dw, void *db, const void *dy, const void *x, const void *w,
+                                   const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop)
+{
+    REAL *dx = dx_, *dr = dr_;
+    layer_norm_backward(d, dx, add_dx, dw, db, dy, x, w, mean, rstd, B * T, C);
+    for (int64_t n = 0; n < B * T; n++)
+        for (int64_t c = 0; c < C; c++) dr[n * C + c] = dx[n * C + c] * (REAL)keep_factor(drop, n / T, n % T * C + c);
+}
+
+/* Value and derivative of an activation at x. */
+static void activation(int kind, double x, double *value, double *slope)
+{
+    double t, s;
+    switch ((sgc_activation)kind) {
+    case SGC_ACT_GELU_NEW:
+        s = sqrt(2 / M_PI);
+        t = tanh(s * (x + 0.044715 * x * x * x));
+        *value = 0.5 * x * (1 + t);
+        *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * s * (1 + 3 * 0.044715 * x * x);
+        break;
+    case SGC_ACT_GELU:
+        t = 0.5 * erfc(-x * M_SQRT1_2);
+        *value = x * t;
+        *slope = t + x * exp(-0.5 * x * x) / sqrt(2 * M_PI);
+        break;
+    case SGC_ACT_RELU:
+        *value = x < 0 ? 0 : x; /* a NaN stays one */
+        *slope = x > 0;
+        break;
+    case SGC_ACT_SILU:
+        s = 1 / (1 + exp(-x));
+        *value = x * s;
+        *slope = s * (1 + x * (1 - s));
+        break;
+    case SGC_ACT_TANH:
+        t = tanh(x);
+        *value = t;
+        *slope = 1 - t * t;
+        break;
+    }
+}
+
+static void matmul(sgc_device *d, const sgc_matmul *p)
+{
+    (void)d;
+    REAL *c = p->c ? p->c : p->activated, *activated = p->activated, *sums = p->sums;
+    const REAL *a = p->a, *b = p->b, *bias = p->bias, *slope_at = p->slope_at;
+    double value = 0, slope = 0;
+    const int64_t ldc = p->ldc ? p->ldc : p->n, lda = p->lda ? p->lda : p->ta ? p->m : p->k, ldb = p->ldb ? p->ldb : p->tb ? p->k : p->n;
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++) {
+            double sum = bias ? bias[j] : 0;
+            for (int64_t l = 0; l < p->k; l++) sum += (double)(p->ta ? a[l * lda + i] : a[i * lda + l]) * (p->tb ? b[j * ldb + l] : b[l * ldb + j]);
+            if (slope_at) {
+                activation(p->activation, slope_at[i * ldc + j], &value, &slope);
+                sum *= slope;
+            }
+            c[i * ldc + j] = (REAL)(p->add ? c[i * ldc + j] + sum : sum);
+            if (activated) {
+                activation(p->activation, c[i * ldc + j], &value, &slope);
+                activated[i * ldc + j] = (REAL)value;
+            }
+        }
+    for (int64_t j = 0; j < p->n && sums; j++) {
+        double sum = p->add_sums ? sums[j] : 0;
+        for (int64_t l = 0; l < p->k; l++) sum += b[l * ldb + j];
+        sums[j] = (REAL)sum;
+    }
 }
 
 static double dot_product(const REAL *a, const REAL *b, int64_t n)
@@ -195,39 +249,6 @@ static void attention_cached(sgc_device *d, void *y_, void *cache_k_, void *cach
         }
 }
 
-/* Value and derivative of an activation at x. */
-static void activation(int kind, double x, double *value, double *slope)
-{
-    double t, s;
-    switch ((sgc_activation)kind) {
-    case SGC_ACT_GELU_NEW:
-        s = sqrt(2 / M_PI);
-        t = tanh(s * (x + 0.044715 * x * x * x));
-        *value = 0.5 * x * (1 + t);
-        *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * s * (1 + 3 * 0.044715 * x * x);
-        break;
-    case SGC_ACT_GELU:
-        t = 0.5 * erfc(-x * M_SQRT1_2);
-        *value = x * t;
-        *slope = t + x * exp(-0.5 * x * x) / sqrt(2 * M_PI);
-        break;
-    case SGC_ACT_RELU:
-        *value = x < 0 ? 0 : x; /* a NaN stays one */
-        *slope = x > 0;
-        break;
-    case SGC_ACT_SILU:
-        s = 1 / (1 + exp(-x));
-        *value = x * s;
-        *slope = s * (1 + x * (1 - s));
-        break;
-    case SGC_ACT_TANH:
-        t = tanh(x);
-        *value = t;
-        *slope = 1 - t * t;
-        break;
-    }
-}
-
 static void activation_forward(sgc_device *d, int kind, void *y_, const void *x_, int64_t n)
 {
     (void)d;
@@ -297,16 +318,19 @@ static void cross_entropy(sgc_device *d, double *loss, void *dlogits, const void
     }
 }
 
-static void adamw(sgc_device *d, void *values_, void *p_, void *m_, void *v_, const void *g_, sgc_dtype g_type, int64_t n, double weight_decay,
-                  const sgc_adamw *a)
+static void adamw(sgc_device *d, void *values_, void *p_, void *m_, void *v_, const void *g_, sgc_dtype g_type, int64_t n, const sgc_update_part *parts,
+                  int n_parts, double weight_decay, const sgc_adamw *a)
 {
     (void)d, (void)g_type; /* there is one type */
     REAL *values = values_, *p = p_, *m = m_, *v = v_;
     const REAL *g = g_;
     double correction1 = 1 - pow(a->beta1, (double)a->t), correction2 = 1 - pow(a->beta2, (double)a->t);
     for (int64_t i = 0; i < n; i++) {
+        int part = 0;
+        while (part + 1 < n_parts && parts[part + 1].first <= i) part++;
+        if (parts[part].kind == SGC_UPDATE_NONE) continue;
         double gradient = g[i] * a->grad_scale;
-        p[i] = (REAL)(p[i] * (1 - a->learning_rate * weight_decay));
+        if (parts[part].kind == SGC_UPDATE_WITH_DECAY) p[i] = (REAL)(p[i] * (1 - a->learning_rate * weight_decay));
         m[i] = (REAL)(a->beta1 * m[i] + (1 - a->beta1) * gradient);
         v[i] = (REAL)(a->beta2 * v[i] + (1 - a->beta2) * gradient * gradient);
         double denominator = sqrt(v[i]) / sqrt(correction2) + a->epsilon;
@@ -348,8 +372,9 @@ const sgc_device_ops OPS = {
     .embedding_backward = embedding_backward,
     .layer_norm_forward = layer_norm_forward,
     .layer_norm_backward = layer_norm_backward,
+    .residual_norm_forward = residual_norm_forward,
+    .residual_norm_backward = residual_norm_backward,
     .matmul = matmul,
-    .bias_backward = bias_backward,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .attention_cached = attention_cached,

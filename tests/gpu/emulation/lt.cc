@@ -1,6 +1,7 @@
 /* cuBLASLt's products as plain sums in double. Matrices lie in columns: element (i, j) at i + j * leading dimension. */
 #include <cublasLt.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vector>
@@ -17,6 +18,11 @@ struct emulated_lt_operation {
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const void *bias = NULL;
     int bias_type = -1; /* as the result */
+    const void *aux = NULL; /* of the result's type */
+    int64_t aux_leading = 0;
+    bool has_bias() const { return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS; }
+    bool has_gelu() const { return epilogue == CUBLASLT_EPILOGUE_GELU || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS; }
+    bool has_aux() const { return epilogue == CUBLASLT_EPILOGUE_DGELU; }
 };
 
 struct emulated_lt_layout {
@@ -74,6 +80,14 @@ static std::vector<double> unpacked(const void *x, const emulated_lt_layout &l, 
     return out;
 }
 
+/* By tanh. */
+static double gelu(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+static double gelu_slope(double x)
+{
+    const double s = sqrt(2 / M_PI), t = tanh(s * (x + 0.044715 * x * x * x));
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * s * (1 + 3 * 0.044715 * x * x);
+}
+
 struct product_work : emulated::work {
     emulated_lt_operation operation;
     emulated_lt_layout la, lb, ld;
@@ -89,6 +103,12 @@ struct product_work : emulated::work {
         const size_t m = ld.rows, n = ld.columns, k = n ? right.size() / n : 0;
         const cudaDataType_t bias_type = operation.bias_type < 0 ? ld.type : (cudaDataType_t)operation.bias_type;
         std::vector<double> sum(m);
+        if (operation.epilogue == CUBLASLT_EPILOGUE_BGRADA)
+            for (size_t i = 0; i < m; i++) {
+                double total = 0;
+                for (size_t l = 0; l < k; l++) total += left[i + l * m];
+                set((void *)operation.bias, bias_type, i, (float)total);
+            }
         memset(workspace, 0xff, workspace_bytes);
         for (size_t j = 0; j < n; j++) {
             for (double &s : sum) s = 0;
@@ -101,7 +121,9 @@ struct product_work : emulated::work {
                 const size_t at = i + j * (size_t)ld.leading;
                 double x = alpha * sum[i];
                 if (beta != 0) x += (double)beta * value(c, ld.type, at);
-                if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) x += value(operation.bias, bias_type, i);
+                if (operation.has_bias()) x += value(operation.bias, bias_type, i);
+                if (operation.has_gelu()) x = gelu(x);
+                if (operation.has_aux()) x *= gelu_slope(value(operation.aux, ld.type, i + j * (size_t)operation.aux_leading));
                 set(d, ld.type, at, (float)x);
             }
         }
@@ -166,6 +188,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation, cu
     case CUBLASLT_MATMUL_DESC_EPILOGUE: return take(&operation->epilogue, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return take(&operation->bias, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return take(&operation->bias_type, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: return take(&operation->aux, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: return take(&operation->aux_leading, value, bytes);
     }
     return CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -207,17 +231,26 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return which < 0 || which > 3 ? CUBLAS_STATUS_INVALID_VALUE : take(&preference->alignment[which], value, bytes);
 }
 
+static bool refuses_epilogues(void)
+{
+    const char *text = getenv("EMULATED_LT");
+    return text && strcmp(text, "plain") == 0;
+}
+
 /* The shapes must fit, and the types be a combination that the library's manual lists for sums in float. */
 static cublasStatus_t check(const emulated_lt_operation &o, const emulated_lt_layout &a, const emulated_lt_layout &b, const emulated_lt_layout &d)
 {
     const uint64_t m = o.transpose_a == CUBLAS_OP_N ? a.rows : a.columns, k = o.transpose_a == CUBLAS_OP_N ? a.columns : a.rows;
     const uint64_t kb = o.transpose_b == CUBLAS_OP_N ? b.rows : b.columns, n = o.transpose_b == CUBLAS_OP_N ? b.columns : b.rows;
-    const bool bias = o.epilogue == CUBLASLT_EPILOGUE_BIAS;
+    const bool is_plain = o.epilogue == CUBLASLT_EPILOGUE_DEFAULT || o.epilogue == CUBLASLT_EPILOGUE_BIAS;
     if (m != d.rows || n != d.columns || k != kb) return CUBLAS_STATUS_INVALID_VALUE;
     for (const emulated_lt_layout *l : {&a, &b, &d})
         if (l->leading < (int64_t)l->rows) return CUBLAS_STATUS_INVALID_VALUE;
     if (a.type != b.type || (d.type != a.type && d.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (bias && (!o.bias || (o.bias_type >= 0 && o.bias_type != (int)d.type))) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (o.epilogue == CUBLASLT_EPILOGUE_BGRADA && o.transpose_a != CUBLAS_OP_N) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!is_plain && ((d.type != a.type && o.epilogue != CUBLASLT_EPILOGUE_BGRADA) || refuses_epilogues())) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (o.has_aux() && (!o.aux || (uintptr_t)o.aux % 16 != 0 || o.aux_leading % 8 != 0 || o.aux_leading < (int64_t)d.rows)) return CUBLAS_STATUS_INVALID_VALUE;
+    if ((o.has_bias() || o.epilogue == CUBLASLT_EPILOGUE_BGRADA) && (!o.bias || (o.bias_type >= 0 && o.bias_type != (int)d.type))) return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
 }
 

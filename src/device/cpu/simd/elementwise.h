@@ -66,11 +66,34 @@ static void TYPED(dropout)(void *y_, const void *x_, int64_t first, int64_t n, s
 {
     VALUE *y = y_;
     const VALUE *x = x_;
-    float keep[4 * V_N];
-    for (int64_t i = 0; i < n; i += 4 * V_N) {
+    float keep[5 * V_N] = {0}; /* the last V_N are read and not used */
+    for (int64_t i = 0, m; i < n; i += m) {
+        const int64_t skipped = (first + i) % 4; /* of the first four: once at most */
+        m = n - i < 4 * V_N - skipped ? n - i : 4 * V_N - skipped;
         v_keep_factors(keep, key, stream, sample, (uint64_t)(first + i) / 4, threshold, scale);
-        for (int64_t j = 0; j < 4 * V_N && i + j < n; j += V_N)
-            V_PUT(y + i + j, V_GET(x + i + j, n - i - j) * v_load(keep + j), n - i - j);
+        for (int64_t j = 0; j < m; j += V_N) V_PUT(y + i + j, V_GET(x + i + j, m - j) * v_load(keep + skipped + j), m - j);
+    }
+}
+
+static void TYPED(residual)(void *z_, const void *x_, const void *r_, int64_t first, int64_t n, sgc_philox_key key, uint32_t stream, int64_t sample,
+                            uint32_t threshold, float scale)
+{
+    VALUE *z = z_;
+    const VALUE *x = x_, *r = r_;
+    float keep[5 * V_N] = {0};
+    if (threshold == 0) {
+        TYPED(add)(z, x, r, n);
+        return;
+    }
+    for (int64_t i = 0, m; i < n; i += m) {
+        const int64_t skipped = (first + i) % 4;
+        m = n - i < 4 * V_N - skipped ? n - i : 4 * V_N - skipped;
+        v_keep_factors(keep, key, stream, sample, (uint64_t)(first + i) / 4, threshold, scale);
+        for (int64_t j = 0; j < m; j += V_N) {
+            vf kept = V_GET(r + i + j, m - j) * v_load(keep + skipped + j);
+            if (sizeof(VALUE) == sizeof(sgc_bf16)) kept = v_widen(v_narrow(kept)); /* as if it had been in memory */
+            V_PUT(z + i + j, V_GET(x + i + j, m - j) + kept, m - j);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ const sgc_simd TYPED(SIMD_TABLE) = {
     .widen = TYPED(widen),
     .narrow = TYPED(narrow),
     .dropout = TYPED(dropout),
+    .residual = TYPED(residual),
     .adamw = TYPED(adamw),
     .square_sum = TYPED(square_sum),
     .layer_norm_forward = TYPED(layer_norm_forward),
