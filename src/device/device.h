@@ -86,6 +86,7 @@ typedef struct sgc_device_ops {
     size_t chunk_bytes;      /* of logits that are best made at once               */
     int64_t row_multiple;    /* of elements: a stride of rows that products like   */
     int64_t largest_head;    /* elements of an attention head that it takes; 0: any */
+    bool rounds_in_place;    /* values may take the place of the wide numbers that they are made of, in cross_entropy and narrow */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
@@ -119,8 +120,8 @@ typedef struct sgc_device_ops {
     void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 
     /* Rows of logits [N, V], wide, against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of
-     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one.
-     * ld: elements from one row of logits, and of dlogits, to the next. */
+     * -log p. dlogits (NULL: none) [N, V], values: d(scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one, or
+     * with rounds_in_place: then each row begins where that of the logits does. Else ld: elements from one row of logits, and of dlogits, to the next. */
     void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, int64_t ld,
                           double smoothing, double scale);
 
@@ -130,7 +131,7 @@ typedef struct sgc_device_ops {
                   const sgc_adamw *a);
     /* out[i] = sum of squares, in double and a fixed order, of block i of x, of type x_type as above: [n / block]; n is a multiple of block */
     void (*block_square_sums)(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
-    /* Wide numbers rounded to values, to nearest even: [n] */
+    /* Wide numbers rounded to values, to nearest even: [n]. With rounds_in_place both may begin at the same place. */
     void (*narrow)(sgc_device *d, void *values, const void *wide, int64_t n);
     /* sum[i] += x[i]: wide, [n] */
     void (*add_into)(sgc_device *d, void *sum, const void *x, int64_t n);
