@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs one Check program: those of tests/mpi on 1, 2, 3 and 4 ranks, others once. A run that crashes or exceeds its time
+# Runs one Check program: those of tests/mpi on 1, 2, 3 and 4 ranks (or STAGECOACH_TEST_RANKS), others once. A run that crashes or exceeds its time
 # is a failure of its own ("not ok"), since it prints no summary. Used by `make check` and by tests/run.sh.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -31,7 +31,7 @@ run() {
 case $program in
 */mpi/*)
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-    for n in 1 2 3 4; do
+    for n in ${STAGECOACH_TEST_RANKS:-1 2 3 4}; do
         echo "# $name on $n ranks"
         run "on $n ranks" mpirun -n "$n" "$program"
     done ;;

@@ -18,9 +18,28 @@ sgc_status sgc_path_join(char out[SGC_PATH_MAX], const char *dir, const char *na
     return SGC_OK;
 }
 
+sgc_status sgc_fsync_path(const char *path)
+{
+    sgc_status st = SGC_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot open %s to sync it", path);
+    if (fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s to the disk", path);
+    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    return st;
+}
+
+static void parent_of(const char *path, char parent[SGC_PATH_MAX])
+{
+    snprintf(parent, SGC_PATH_MAX, "%s", path);
+    char *slash = strrchr(parent, '/');
+    if (slash == NULL) strcpy(parent, ".");
+    else if (slash == parent) parent[1] = '\0';
+    else *slash = '\0';
+}
+
 sgc_status sgc_make_dirs(const char *path)
 {
-    char part[SGC_PATH_MAX];
+    char part[SGC_PATH_MAX], parent[SGC_PATH_MAX];
     if (snprintf(part, sizeof(part), "%s", path) >= (int)sizeof(part)) return sgc_err(SGC_EIO, "the path %.60s... is too long", path);
     for (char *p = part;; p++) {
         if (p == part || (*p != '/' && *p != '\0')) {
@@ -29,7 +48,12 @@ sgc_status sgc_make_dirs(const char *path)
         }
         char c = *p;
         *p = '\0';
-        if (mkdir(part, 0777) != 0) {
+        if (mkdir(part, 0777) == 0) {
+            parent_of(part, parent);
+            /* or what is synced below it is lost with it; what may not be read cannot be synced */
+            sgc_status st = access(parent, R_OK) == 0 ? sgc_fsync_path(parent) : SGC_OK;
+            if (st != SGC_OK) return st;
+        } else {
             int error = errno; /* another rank may have made it meanwhile; a parent that is there may forbid mkdir */
             struct stat s;
             if (stat(part, &s) != 0) {
@@ -59,16 +83,6 @@ sgc_status sgc_remove_tree(const char *path)
     int rc = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     if (rc < 0 && errno != ENOENT) return sgc_err_errno(SGC_EIO, "cannot remove %s", path);
     return rc > 0 ? SGC_EIO : SGC_OK;
-}
-
-sgc_status sgc_fsync_path(const char *path)
-{
-    sgc_status st = SGC_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot open %s to sync it", path);
-    if (fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s to the disk", path);
-    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
-    return st;
 }
 
 bool sgc_path_exists(const char *path)
@@ -127,21 +141,10 @@ sgc_status sgc_read_file(const char *path, char **text, size_t *bytes) { return 
 
 sgc_status sgc_read_plain_file(const char *path, char **text, size_t *bytes) { return read_whole(path, true, text, bytes); }
 
-static sgc_status sync_parent(const char *path)
-{
-    char parent[SGC_PATH_MAX];
-    snprintf(parent, sizeof(parent), "%s", path);
-    char *slash = strrchr(parent, '/');
-    if (slash == NULL) strcpy(parent, ".");
-    else if (slash == parent) parent[1] = '\0';
-    else *slash = '\0';
-    return sgc_fsync_path(parent);
-}
-
 sgc_status sgc_write_file_atomic(const char *path, const char *text, size_t bytes)
 {
     sgc_status st = SGC_OK;
-    char temporary[SGC_PATH_MAX];
+    char temporary[SGC_PATH_MAX], parent[SGC_PATH_MAX];
     if (snprintf(temporary, sizeof(temporary), "%s.tmp", path) >= (int)sizeof(temporary)) return sgc_err(SGC_EIO, "the path %.60s... is too long", path);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot create %s", temporary);
@@ -153,7 +156,8 @@ sgc_status sgc_write_file_atomic(const char *path, const char *text, size_t byte
         unlink(temporary);
         return st;
     }
-    return sync_parent(path);
+    parent_of(path, parent);
+    return sgc_fsync_path(parent);
 }
 
 sgc_status sgc_pwrite_all(int fd, const void *data, size_t bytes, int64_t offset, const char *path)

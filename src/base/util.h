@@ -25,7 +25,7 @@ void sgc_hasher_free(sgc_hasher *h);         /* NULL is allowed                 
 
 /* "a/b"; SGC_EARG if it does not fit. */
 sgc_status sgc_path_join(char out[SGC_PATH_MAX], const char *dir, const char *name);
-sgc_status sgc_make_dirs(const char *path);              /* mkdir -p; SGC_EIO                        */
+sgc_status sgc_make_dirs(const char *path);              /* mkdir -p, synced; SGC_EIO                */
 sgc_status sgc_remove_tree(const char *path);            /* rm -r; no error if it is not there       */
 sgc_status sgc_fsync_path(const char *path);             /* file or directory                        */
 bool sgc_path_exists(const char *path);

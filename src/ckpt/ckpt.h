@@ -110,6 +110,8 @@ sgc_status sgc_save_advance(sgc_save *s);
 sgc_status sgc_save_finish(sgc_save *s);     /* advance until it is over                                  */
 const char *sgc_save_path(const sgc_save *s);
 double sgc_save_start_s(const sgc_save *s);
+double sgc_save_copy_s(const sgc_save *s);   /* what copying the shards into the buffer took             */
+int64_t sgc_save_bytes(const sgc_save *s);   /* of a directory, to who keeps it, once the save is over    */
 void sgc_save_free(sgc_save *s);             /* NULL is allowed                                           */
 
 typedef struct sgc_ckpt sgc_ckpt;
@@ -133,19 +135,31 @@ sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64
 /* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. */
 sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, sgc_group *group);
 
-typedef enum sgc_ckpt_status { SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_PARTIAL, SGC_CKPT_OLD, SGC_CKPT_PART /* of a node */ } sgc_ckpt_status;
+typedef enum sgc_ckpt_status {
+    SGC_CKPT_COMPLETE, SGC_CKPT_DAMAGED, SGC_CKPT_NEWER /* of a later format, which this program cannot read */, SGC_CKPT_PARTIAL, SGC_CKPT_OLD,
+    SGC_CKPT_PART /* of a node */
+} sgc_ckpt_status;
 typedef struct sgc_ckpt_entry {
     char name[SGC_NAME_MAX];  /* "checkpoint-500"                                                 */
     int64_t step, bytes;      /* step -1: PARTIAL, of another name, which convert or rm left       */
     sgc_ckpt_status status;   /* COMPLETE: manifest and metadata fit, all files are there          */
     bool weights_only;
     bool is_local;            /* a save to local_dir: there is a text `nodes`                     */
-    bool is_newer;            /* DAMAGED to this program, as its format is a later one            */
     sgc_ckpt_info info;       /* of a complete one, and of a node's part; of a damaged one run_id, if it can be read */
-    char problem[256];        /* of a damaged one; of a node's part which it is                   */
+    char problem[256];        /* of a damaged or newer one; of a node's part which it is          */
 } sgc_ckpt_entry;
 /* All checkpoints of a directory in order of step; local; *entries is owned by the caller (free). */
 sgc_status sgc_ckpt_list(const char *output_dir, sgc_ckpt_entry **entries, int *n);
+
+/* An output_dir, and what its run.json says of it. */
+typedef struct sgc_home {
+    char path[SGC_PATH_MAX];  /* the real one */
+    int64_t device, inode;
+    char run_id[SGC_ID_CHARS + 1]; /* "": not known */
+    char local_id[SGC_ID_CHARS + 1]; /* the name of its directory below checkpoint.local_dir; "": not known, or of a directory that this is a copy of */
+} sgc_home;
+sgc_status sgc_home_find(const char *output_dir, sgc_home *h); /* without the ids. Local. SGC_EIO */
+void sgc_home_read(const char *output_dir, sgc_home *h);       /* what is not there is ""; local */
 
 /* The run that output_dir belongs to (by run.json, else by its newest checkpoint that tells it; "": to none) and the step of its newest checkpoint before
  * before_step (-1: none). Local. */
@@ -155,17 +169,18 @@ sgc_status sgc_ckpt_newest(const char *output_dir, int64_t before_step, int64_t 
  * The newest checkpoint of a directory that is of its own run (the one of its run.json), older than before_step, and complete as far as
  * metadata and sizes tell. Local.
  * @param before_step  INT64_MAX: any.
- * @param strict       a damaged one that is newer is SGC_ECKPT; else it is named in the log and passed over.
+ * @param strict       a damaged one that is later, or one of a newer format, is SGC_ECKPT; else it is named in the log and passed over.
  * @param with_states  to be resumed: one of weights only is named in the log and passed over.
  * @param path         [out] "" if there is none.
  * @return SGC_ECKPT   also if none of its own can be used, but others' are there: all are named. Not with a before_step.
  */
 sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool strict, bool with_states, char path[SGC_PATH_MAX]);
 /**
- * The same where each node has an output_dir of its own: the newest that any node holds, of the run of rank 0 if it has one; nodes that
+ * The same, with states, where each node has an output_dir of its own: the newest that any node holds, of the run of rank 0 if it has one; nodes that
  * lack it are given a copy. Collective. SGC_ECKPT: the nodes hold those of several runs.
+ * @param suspect  step of a checkpoint that some node could not read: it is lacking where a byte of it is damaged. -1: none.
  */
-sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, bool strict, char path[SGC_PATH_MAX]);
+sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, int64_t before_step, int64_t suspect, bool strict, char path[SGC_PATH_MAX]);
 /* Which stay: the newest and the one named best always, those at multiples of keep_every beside the limit. */
 typedef struct sgc_retention {
     int64_t limit;            /* -1: all                                                          */
@@ -184,9 +199,9 @@ sgc_status sgc_ckpt_best(const char *output_dir, char name[SGC_NAME_MAX]);
 sgc_status sgc_ckpt_set_best(const char *output_dir, const char *name); /* NULL: none. Local */
 /* After sgc_ckpt_set_aside: a link that leads nowhere goes to the checkpoint of best_step, or away. Local. */
 sgc_status sgc_ckpt_repair_best(const char *output_dir, int64_t best_step);
-/* Where a run saves below a node's local_dir: runs may share that, and forks of one checkpoint do. */
-sgc_status sgc_ckpt_local_dir(char path[SGC_PATH_MAX], const char *local_dir, const char *run_id);
-void sgc_ckpt_name_others(const char *local_dir, const char *run_id); /* in the log: what other runs have there. Local */
+/* Where an output_dir saves below a node's local_dir: several may share that, and forks of one checkpoint do. */
+sgc_status sgc_ckpt_local_dir(char path[SGC_PATH_MAX], const char *local_dir, const char *local_id);
+void sgc_ckpt_name_others(const char *local_dir, const char *local_id); /* in the log: what others have there. Local */
 /* Delete all but the newest n_kept of what the run saved into a node's local_dir, and of that what was set aside. What has no text `nodes`,
  * or does not tell its run, stays. Local. */
 sgc_status sgc_ckpt_prune_local(const char *local_dir, const char *run_id, int n_kept);
@@ -202,6 +217,7 @@ sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const cha
  */
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */
+bool sgc_ckpt_is_id(const char *text);
 
 /* OUTPUT_DIR/run.lock: one job at a time; also in directories of nodes, two at most. Release: of all. Local: who keeps the directory. SGC_ECONFIG names job id, host and pid of the holder; a stale lock is logged
  * and taken over. */

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "ckpt/ckpt_impl.h"
+#include "ckpt/save_impl.h"
 
 /* As fast as the memory: by all threads. From a GPU it is there at the next wait. */
 static void copy_shard(const sgc_zero *engine, float *to, const float *from, int64_t n)
@@ -59,9 +59,12 @@ sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer)
     int n_parts = 0;
     sgc_ckpt_part *parts = NULL;
     void *own = NULL;
+    double start_s = sgc_time_s();
     sgc_status st = copy_local(job, buffer, &parts, &n_parts, &own);
+    double copy_s = sgc_time_s() - start_s;
     SGC_AGREE(job->group);
     SGC_TRY(sgc_save_begin(s, job, parts, n_parts, buffer != NULL));
+    (*s)->copy_s = copy_s;
 done:
     sgc_device_free(sgc_zero_device(job->engine), own); /* without a buffer everything is written by now */
     free(parts);

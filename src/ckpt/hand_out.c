@@ -21,15 +21,29 @@ typedef struct choice {
     char id[SGC_ID_CHARS + 1];
 } choice;
 
-static sgc_status look_local(const char *output_dir, bool strict, offer *mine)
+/* Every byte of it. */
+static bool is_whole(const sgc_ckpt *c, const char *path)
+{
+    int file = 0;
+    while (file < c->manifest.n_files && sgc_part_file_fits(path, &c->manifest, file)) file++;
+    sgc_err_clear();
+    return file == c->manifest.n_files;
+}
+
+static sgc_status look_local(const char *output_dir, int64_t before_step, int64_t suspect, bool strict, offer *mine)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt *c = NULL;
     char path[SGC_PATH_MAX];
-    SGC_TRY(sgc_ckpt_latest(output_dir, INT64_MAX, strict, true, path));
+    SGC_TRY(sgc_ckpt_latest(output_dir, before_step, strict, true, path));
     if (!path[0]) return SGC_OK;
     SGC_TRY(sgc_ckpt_open_local(&c, path));
     const sgc_ckpt_info *i = sgc_ckpt_get_info(c);
+    if (i->step == suspect && !is_whole(c, path)) {
+        sgc_log_warning("%s is damaged here: that of another node takes its place, if one has it whole", path);
+        SGC_TRY(look_local(output_dir, suspect, -1, strict, mine));
+        goto done;
+    }
     mine->step = i->step;
     memcpy(mine->id, i->id, sizeof(mine->id));
     memcpy(mine->run_id, i->run_id, sizeof(mine->run_id));
@@ -100,27 +114,6 @@ done:
     return st;
 }
 
-/* What has the name already is damaged, or of another run. */
-static sgc_status publish_local(const char *temporary, const char *final, const char *output_dir)
-{
-    sgc_status st = SGC_OK;
-    sgc_ckpt *c = NULL;
-    char shards[SGC_PATH_MAX];
-    SGC_TRY(sgc_ckpt_open_local(&c, temporary));
-    SGC_TRY(sgc_path_join(shards, temporary, "shards"));
-    SGC_TRY(sgc_fsync_path(shards));
-    SGC_TRY(sgc_fsync_path(temporary));
-    if (sgc_path_exists(final)) SGC_TRY(sgc_ckpt_put_aside(final));
-    if (rename(temporary, final) != 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", temporary, final);
-        goto done;
-    }
-    SGC_TRY(sgc_fsync_path(output_dir));
-done:
-    sgc_ckpt_close(c);
-    return st;
-}
-
 /* Collective on the group. */
 static sgc_status copy_checkpoint(sgc_group *group, const choice *chosen, bool sends, bool receives, const char *output_dir)
 {
@@ -147,7 +140,7 @@ static sgc_status copy_checkpoint(sgc_group *group, const choice *chosen, bool s
         SGC_TRY(copy_file(&j, name, c ? c->manifest.files[k].n_bytes : 0));
     }
     SGC_TRY(copy_file(&j, SGC_MANIFEST_NAME, c ? (int64_t)c->n_manifest_bytes : 0));
-    if (receives) st = publish_local(temporary, final, output_dir);
+    if (receives) st = sgc_ckpt_publish_copy(temporary, final, output_dir);
     SGC_AGREE(group);
     if (receives) sgc_log_warning("%s lacked checkpoint-%" PRId64 ": it is copied from node %d", output_dir, chosen->step, chosen->node);
 done:
@@ -181,14 +174,14 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, bool strict, char path[SGC_PATH_MAX])
+sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, int64_t before_step, int64_t suspect, bool strict, char path[SGC_PATH_MAX])
 {
     sgc_status st = SGC_OK;
     offer mine = {.step = -1};
     choice chosen = {.node = -1};
     char name[64];
     path[0] = '\0';
-    if (w->node_rank == 0) st = look_local(output_dir, strict, &mine);
+    if (w->node_rank == 0) st = look_local(output_dir, before_step, suspect, strict, &mine);
     SGC_AGREE(w->all);
     if (w->node_rank == 0) st = hand_out(w, output_dir, &mine, &chosen);
     SGC_AGREE(w->all);

@@ -34,6 +34,7 @@ typedef struct sgc_ckpt_report {
     int64_t n_bad;            /* damages, on all ranks; the rest of what is found is on rank 0      */
     int n_damages;
     sgc_ckpt_damage *damages; /* owned, in order of file and block                                */
+    bool is_newer;            /* of a later format: nothing but the manifest's own hash could be checked */
     int64_t n_files, n_blocks, n_bytes;
     int n_nodes, node;        /* what node `node` of so many holds of a checkpoint; 0: the checkpoint is whole in itself */
     double seconds;

@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -22,13 +21,13 @@ void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1])
     snprintf(id, SGC_ID_CHARS + 1, "%016" PRIx64, random);
 }
 
-static bool is_id(const char *text) { return strlen(text) == SGC_ID_CHARS && strspn(text, "0123456789abcdef") == SGC_ID_CHARS; }
+bool sgc_ckpt_is_id(const char *text) { return strlen(text) == SGC_ID_CHARS && strspn(text, "0123456789abcdef") == SGC_ID_CHARS; }
 
 /* ".NAME.tmp-ID", as convert, rm and a change of the link to the best name what they have under way. */
 static bool has_leftover_name(const char *name)
 {
     const char *end = strstr(name, ".tmp-");
-    return name[0] == '.' && end && end > name + 1 && is_id(end + strlen(".tmp-"));
+    return name[0] == '.' && end && end > name + 1 && sgc_ckpt_is_id(end + strlen(".tmp-"));
 }
 
 /* Other programs may have such names too: is it a link to the best, or a directory with nothing but what a checkpoint has? */
@@ -97,7 +96,7 @@ static bool is_part(sgc_ckpt_entry *e, const char *path)
     return is;
 }
 
-/* What the program knows of a checkpoint that it cannot read: whose it is, and whether it is only of a later version. */
+/* What the program knows of a checkpoint that it cannot read: whose it is, and whether it is only of a later format. */
 static void tell_damaged(sgc_ckpt_entry *e, const char *path)
 {
     sgc_ckpt *c = NULL;
@@ -105,7 +104,7 @@ static void tell_damaged(sgc_ckpt_entry *e, const char *path)
     size_t n_bytes;
     if (sgc_ckpt_open_part(&c, path) == SGC_OK) memcpy(e->info.run_id, sgc_ckpt_get_info(c)->run_id, sizeof(e->info.run_id));
     else if (sgc_path_join(file, path, SGC_MANIFEST_NAME) == SGC_OK && sgc_read_file(file, &text, &n_bytes) == SGC_OK)
-        e->is_newer = sgc_manifest_version(text, n_bytes) > SGC_CKPT_VERSION;
+        if (e->status == SGC_CKPT_DAMAGED && sgc_manifest_is_newer(text, n_bytes)) e->status = SGC_CKPT_NEWER;
     sgc_err_clear();
     sgc_ckpt_close(c);
     free(text);
@@ -182,25 +181,12 @@ done:
     return st;
 }
 
-/* The run that output_dir belongs to, from its run.json; "" if that tells nothing. */
-static void own_run(const char *output_dir, char id[SGC_ID_CHARS + 1])
-{
-    char path[SGC_PATH_MAX];
-    id[0] = '\0';
-    if (sgc_path_join(path, output_dir, "run.json") != SGC_OK) {
-        sgc_err_clear();
-        return;
-    }
-    json_t *run = json_load_file(path, 0, NULL);
-    const char *text = json_string_value(json_object_get(run, "run_id"));
-    if (text && strlen(text) == SGC_ID_CHARS) strcpy(id, text);
-    json_decref(run);
-}
-
 /* Without a run.json the newest before before_step that tells its run is asked, be it damaged; not those of weights, which somebody made. */
 static void own_run_of(const char *output_dir, const sgc_ckpt_entry *entries, int n, int64_t before_step, char id[SGC_ID_CHARS + 1])
 {
-    own_run(output_dir, id);
+    sgc_home home;
+    sgc_home_read(output_dir, &home);
+    memcpy(id, home.run_id, SGC_ID_CHARS + 1);
     for (int i = n - 1; i >= 0 && !id[0]; i--) {
         const sgc_ckpt_entry *e = &entries[i];
         if (e->status != SGC_CKPT_COMPLETE && e->status != SGC_CKPT_DAMAGED) continue;
@@ -219,9 +205,9 @@ static sgc_status only_foreign(const char *output_dir, const sgc_ckpt_entry *ent
     sgc_str names = {0};
     for (int i = n - 1; i >= 0; i--) {
         const sgc_ckpt_entry *e = &entries[i];
-        if (e->status != SGC_CKPT_COMPLETE && e->status != SGC_CKPT_DAMAGED) continue;
+        if (e->status != SGC_CKPT_COMPLETE && e->status != SGC_CKPT_DAMAGED && e->status != SGC_CKPT_NEWER) continue;
         sgc_str_printf(&names, "%s%s is %s%s", names.n ? ", " : "", e->name, is_foreign(e, own) ? "of run " : e->weights_only ? "of weights only" :
-                       e->is_newer ? "of a newer version of stagecoach" : "damaged", is_foreign(e, own) ? e->info.run_id : "");
+                       e->status == SGC_CKPT_NEWER ? "of a newer version of stagecoach" : "damaged", is_foreign(e, own) ? e->info.run_id : "");
     }
     sgc_status st = sgc_err(SGC_ECKPT, "no checkpoint of run %s, to which %s belongs, can be used: %s; to go on from one of another run, name its path",
                             own, output_dir, names.text);
@@ -251,10 +237,11 @@ sgc_status sgc_ckpt_latest(const char *output_dir, int64_t before_step, bool str
             sgc_log_warning("%s is passed over: it holds weights only, without the states of the optimizer; --model.init_from starts a new run from it", e->name);
         else if (e->status == SGC_CKPT_COMPLETE)
             SGC_TRY(sgc_path_join(path, output_dir, e->name));
-        if (e->status != SGC_CKPT_DAMAGED) continue;
+        if (e->status != SGC_CKPT_DAMAGED && e->status != SGC_CKPT_NEWER) continue;
         if (strict) {
+            bool is_newer = e->status == SGC_CKPT_NEWER;
             st = sgc_err(SGC_ECKPT, "%s %s: %s; %s allow an older one with --checkpoint.resume_strict false", e->name,
-                         e->is_newer ? "is of a newer version of stagecoach" : "is damaged", e->problem, e->is_newer ? "or" : "remove it, or");
+                         is_newer ? "is of a newer version of stagecoach" : "is damaged", e->problem, is_newer ? "or" : "remove it, or");
             goto done;
         }
         sgc_log_warning("%s is passed over: %s", e->name, e->problem);
@@ -356,9 +343,9 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_local_dir(char path[SGC_PATH_MAX], const char *local_dir, const char *run_id) { return sgc_path_join(path, local_dir, run_id); }
+sgc_status sgc_ckpt_local_dir(char path[SGC_PATH_MAX], const char *local_dir, const char *local_id) { return sgc_path_join(path, local_dir, local_id); }
 
-void sgc_ckpt_name_others(const char *local_dir, const char *run_id)
+void sgc_ckpt_name_others(const char *local_dir, const char *local_id)
 {
     DIR *directory = opendir(local_dir);
     if (!directory) return;
@@ -366,59 +353,11 @@ void sgc_ckpt_name_others(const char *local_dir, const char *run_id)
         char path[SGC_PATH_MAX];
         sgc_ckpt_entry *entries = NULL;
         int n = 0;
-        if (!is_id(d->d_name) || strcmp(d->d_name, run_id) == 0) continue;
+        if (!sgc_ckpt_is_id(d->d_name) || strcmp(d->d_name, local_id) == 0) continue;
         if (sgc_path_join(path, local_dir, d->d_name) == SGC_OK && sgc_ckpt_list(path, &entries, &n) == SGC_OK && n > 0)
             sgc_log_warning("%s is of another run, and stays: remove it when that run is over", path);
         sgc_err_clear();
         free(entries);
     }
     closedir(directory);
-}
-
-/* What was left half done: removed if a save or a change of the link to the best did it, as whoever is here has the lock. */
-static sgc_status sweep(const sgc_ckpt_entry *e, const char *path)
-{
-    char target[8];
-    if (e->step < 0 && readlink(path, target, sizeof(target)) < 0) {
-        sgc_log_warning("%s is left of a ckpt command that did not end, unless one is at work there: stagecoach ckpt prune removes it", path);
-        return SGC_OK;
-    }
-    sgc_status st = sgc_remove_tree(path);
-    if (st == SGC_OK) sgc_log_info("%s removed: %s that did not finish", path, e->step < 0 ? "a change" : "a save");
-    return st;
-}
-
-sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id)
-{
-    sgc_status st = SGC_OK;
-    sgc_ckpt_entry *entries = NULL;
-    int n, n_others = 0;
-    char id[SGC_ID_CHARS + 1], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
-    if (!sgc_path_exists(output_dir)) return SGC_OK;
-    SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
-    sgc_ckpt_new_id(id);
-    for (int i = 0; i < n; i++) {
-        const sgc_ckpt_entry *e = &entries[i];
-        SGC_TRY(sgc_path_join(from, output_dir, e->name));
-        if (e->status == SGC_CKPT_PARTIAL) SGC_TRY(sweep(e, from));
-        if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD) continue;
-        if (run_id && !is_of(e, run_id)) {
-            if (!n_others++) sgc_log_warning("%s is of another run%s%s, and stays: remove it when that run is over", from, e->info.run_id[0] ? ", " : "", e->info.run_id);
-            continue;
-        }
-        if (e->step <= after_step) continue;
-        if (snprintf(to, sizeof(to), "%s.old-%s", from, id) >= (int)sizeof(to)) {
-            st = sgc_err(SGC_EIO, "the path %.60s... is too long", from);
-            goto done;
-        }
-        if (rename(from, to) != 0) {
-            st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
-            goto done;
-        }
-        sgc_log_info("%s is set aside as %s", from, to);
-    }
-    SGC_TRY(sgc_fsync_path(output_dir));
-done:
-    free(entries);
-    return st;
 }

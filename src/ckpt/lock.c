@@ -1,15 +1,16 @@
 /*
  * run.lock: one job at a time in an output directory. It names its holder, so that a lock left by a job that was killed is told
  * from one that is held: by process id and start time on the same host, by the restart count of a job that Slurm requeued.
+ * Who makes room on a full disk holds a link in its place, whose target names him: a short one needs no room but its entry.
  */
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -24,10 +25,9 @@ typedef struct holder {
 typedef struct lock {
     char path[SGC_PATH_MAX];
     pid_t pid;            /* that took it */
-    bool is_empty;        /* there was no room for the text: told by its place on the disk */
-    dev_t device;
-    ino_t inode;
 } lock;
+
+static const char lock_name[] = "run.lock", moved_prefix[] = "run.lock.stale-";
 
 enum { N_HELD_MAX = 2 }; /* of an output_dir, and of a directory on this node */
 static lock held[N_HELD_MAX];
@@ -64,10 +64,26 @@ static void put_text(const holder *h, sgc_str *text)
                    h->start);
 }
 
+static void put_link_text(const holder *h, sgc_str *text)
+{
+    sgc_str_printf(text, "%s %" PRId64 " %s %" PRId64 " %" PRId64, h->job, h->restart, h->host, h->pid, h->start);
+}
+
+/* Of a file or of a link. */
 static bool parse_text(const char *text, holder *h)
 {
-    return sscanf(text, "job %63s restart %" SCNd64 " host %127s pid %" SCNd64 " start %" SCNd64, h->job, &h->restart, h->host, &h->pid,
-                  &h->start) == 5;
+    return sscanf(text, "job %63s restart %" SCNd64 " host %127s pid %" SCNd64 " start %" SCNd64, h->job, &h->restart, h->host, &h->pid, &h->start) == 5 ||
+           sscanf(text, "%63s %" SCNd64 " %127s %" SCNd64 " %" SCNd64, h->job, &h->restart, h->host, &h->pid, &h->start) == 5;
+}
+
+static sgc_status read_text(const char *path, char **text)
+{
+    char target[SGC_PATH_MAX];
+    size_t n_bytes;
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    if (n < 0) return sgc_read_file(path, text, &n_bytes);
+    target[n] = '\0';
+    return (*text = strdup(target)) ? SGC_OK : sgc_err(SGC_ENOMEM, "no memory to read %s", path);
 }
 
 static bool is_stale(const holder *h, const holder *me)
@@ -97,26 +113,34 @@ static sgc_status put_on_disk(int fd, const holder *me, const char *path, bool *
     return st;
 }
 
-/* Create the lock. *taken is false if there is one. may_be_empty: without its text where that finds no room. */
-static sgc_status create(lock *l, const holder *me, bool may_be_empty, bool *taken)
+/* *taken is false if there is a lock by now. */
+static sgc_status create_link(const char *path, const holder *me, bool *taken)
 {
-    struct stat status;
-    const char *path = l->path;
+    sgc_str text = {0};
+    put_link_text(me, &text);
+    *taken = symlink(text.text, path) == 0;
+    sgc_status st = *taken || errno == EEXIST ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot create %s", path);
+    sgc_str_free(&text);
+    return st;
+}
+
+/* Create the lock. *taken is false if there is one. may_be_link: where the text of a file finds no room. */
+static sgc_status create(const char *path, const holder *me, bool may_be_link, bool *taken)
+{
     bool no_room;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     *taken = fd >= 0;
     if (fd < 0) return errno == EEXIST ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot create %s", path);
     sgc_status st = put_on_disk(fd, me, path, &no_room);
-    l->is_empty = st != SGC_OK && no_room && may_be_empty && ftruncate(fd, 0) == 0 && fstat(fd, &status) == 0;
-    if (l->is_empty) {
-        l->device = status.st_dev;
-        l->inode = status.st_ino;
-        sgc_err_clear();
-        st = SGC_OK;
+    if (close(fd) != 0 && st == SGC_OK) {
+        no_room = is_full();
+        st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
     }
-    if (close(fd) != 0 && st == SGC_OK && !l->is_empty) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
-    if (st != SGC_OK) unlink(path);
-    return st;
+    if (st == SGC_OK) return SGC_OK;
+    unlink(path);
+    if (!no_room || !may_be_link) return st;
+    sgc_err_clear();
+    return create_link(path, me, taken);
 }
 
 /* Remove the stale lock, and not one that another job put in its place meanwhile: move it away and look at what was moved. */
@@ -124,12 +148,11 @@ static sgc_status remove_stale(const char *path, const char *stale_text)
 {
     sgc_status st = SGC_OK;
     char id[SGC_ID_CHARS + 1], moved[SGC_PATH_MAX], *text = NULL;
-    size_t n_bytes;
     sgc_ckpt_new_id(id);
     if (snprintf(moved, sizeof(moved), "%s.stale-%s", path, id) >= (int)sizeof(moved))
         return sgc_err(SGC_EIO, "the path %.60s... is too long", path);
     if (rename(path, moved) != 0) return errno == ENOENT ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot remove the stale lock %s", path);
-    SGC_TRY(sgc_read_file(moved, &text, &n_bytes));
+    SGC_TRY(read_text(moved, &text));
     if (strcmp(text, stale_text) != 0 && link(moved, path) != 0)
         sgc_log_warning("%s, taken by another job this moment, could not be put back: %s", path, strerror(errno));
 done:
@@ -138,18 +161,29 @@ done:
     return st;
 }
 
+/* What a start that was killed had moved away. Another may just now find that what it moved is the lock of this one, and put it back. */
+static void sweep_moved(const char *output_dir, const holder *me)
+{
+    DIR *directory = opendir(output_dir);
+    for (struct dirent *e; directory && (e = readdir(directory));) {
+        char path[SGC_PATH_MAX], *text = NULL;
+        holder h;
+        size_t n = strlen(moved_prefix);
+        if (strncmp(e->d_name, moved_prefix, n) != 0 || !sgc_ckpt_is_id(e->d_name + n) || sgc_path_join(path, output_dir, e->d_name) != SGC_OK) continue;
+        if (read_text(path, &text) == SGC_OK && (!parse_text(text, &h) || is_stale(&h, me)) && unlink(path) == 0)
+            sgc_log_info("%s removed: a stale lock, left of a start that did not finish", path);
+        free(text);
+    }
+    if (directory) closedir(directory);
+    sgc_err_clear();
+}
+
 static void release(const lock *l)
 {
     holder h;
-    struct stat status;
     char *text = NULL;
-    size_t n_bytes;
     if (!sgc_path_exists(l->path)) return;
-    if (l->is_empty) { /* it does not say whose it is */
-        if (stat(l->path, &status) == 0 && status.st_size == 0 && status.st_dev == l->device && status.st_ino == l->inode) unlink(l->path);
-        return;
-    }
-    if (sgc_read_file(l->path, &text, &n_bytes) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(l->path);
+    if (read_text(l->path, &text) == SGC_OK && parse_text(text, &h) && h.pid == getpid()) unlink(l->path);
     free(text);
 }
 
@@ -159,7 +193,7 @@ void sgc_lock_release(void)
     while (n_held > 0) release(&held[--n_held]);
 }
 
-static sgc_status take(const char *output_dir, bool may_be_empty)
+static sgc_status take(const char *output_dir, bool may_be_link)
 {
     sgc_status st = SGC_OK;
     static bool is_registered;
@@ -167,16 +201,15 @@ static sgc_status take(const char *output_dir, bool may_be_empty)
     lock l = {.pid = (pid_t)me.pid};
     char *const path = l.path, *text = NULL;
     bool taken = false;
-    SGC_TRY(sgc_path_join(l.path, output_dir, "run.lock"));
+    SGC_TRY(sgc_path_join(l.path, output_dir, lock_name));
     SGC_TRY(sgc_make_dirs(output_dir));
     for (int attempt = 0; attempt < 3 && !taken; attempt++) {
         holder h;
-        size_t n_bytes;
-        SGC_TRY(create(&l, &me, may_be_empty, &taken));
+        SGC_TRY(create(path, &me, may_be_link, &taken));
         if (taken) break;
         free(text);
         text = NULL;
-        if (sgc_read_file(path, &text, &n_bytes) != SGC_OK) {
+        if (read_text(path, &text) != SGC_OK) {
             if (!sgc_path_exists(path)) { /* released this moment */
                 sgc_err_clear();
                 continue;
@@ -202,6 +235,7 @@ static sgc_status take(const char *output_dir, bool may_be_empty)
     }
     assert(n_held < N_HELD_MAX);
     held[n_held++] = l;
+    sweep_moved(output_dir, &me);
     if (!is_registered) atexit(sgc_lock_release);
     is_registered = true;
 done:

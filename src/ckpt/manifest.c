@@ -266,28 +266,40 @@ static sgc_status check_shards(const sgc_manifest *m, const char *path)
     return SGC_OK;
 }
 
-int64_t sgc_manifest_version(const char *text, size_t n_bytes)
+/* Does the last line fit what is above it? */
+static sgc_status check_end(const char *text, size_t n_bytes, const char *path)
 {
-    int64_t version = -1;
+    uint64_t hash;
+    reader end = {.next = n_bytes < END_BYTES ? text : text + n_bytes - END_BYTES, .end = text + n_bytes};
+    if (!take_text(&end, "end ") || !take_hash(&end, &hash) || !take_newline(&end))
+        return sgc_err(SGC_ECKPT, "%s is damaged: its last line is missing", path);
+    if (hash != sgc_hash64(text, n_bytes - END_BYTES)) return sgc_err(SGC_ECKPT, "%s is damaged: it does not fit its own hash", path);
+    return SGC_OK;
+}
+
+/* The first two lines. */
+static bool take_version(reader *r, int64_t *version)
+{
+    return take_text(r, title) && take_newline(r) && take_text(r, "version ") && take_number(r, INT64_MAX, version) && take_newline(r);
+}
+
+bool sgc_manifest_is_newer(const char *text, size_t n_bytes)
+{
+    int64_t version;
     reader r = {.next = text, .end = text + n_bytes};
-    if (take_text(&r, title) && take_newline(&r) && take_text(&r, "version ")) take_number(&r, INT64_MAX, &version);
-    return version;
+    bool is = check_end(text, n_bytes, "") == SGC_OK && take_version(&r, &version) && version > SGC_CKPT_VERSION;
+    sgc_err_clear();
+    return is;
 }
 
 sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes, const char *path)
 {
     sgc_status st = SGC_OK;
     int64_t version;
-    uint64_t hash;
     *m = (sgc_manifest){0};
-    reader end = {.next = n_bytes < END_BYTES ? text : text + n_bytes - END_BYTES, .end = text + n_bytes};
-    if (!take_text(&end, "end ") || !take_hash(&end, &hash) || !take_newline(&end))
-        return sgc_err(SGC_ECKPT, "%s is damaged: its last line is missing", path);
-    if (hash != sgc_hash64(text, n_bytes - END_BYTES)) return sgc_err(SGC_ECKPT, "%s is damaged: it does not fit its own hash", path);
-
+    SGC_TRY(check_end(text, n_bytes, path));
     reader r = {.next = text, .end = text + n_bytes - END_BYTES, .line = 1};
-    if (!take_text(&r, title) || !take_newline(&r) || !take_text(&r, "version ") || !take_number(&r, INT64_MAX, &version) ||
-        !take_newline(&r))
+    if (!take_version(&r, &version))
         return sgc_err(SGC_ECKPT, "%s:%" PRId64 ": not the manifest of a stagecoach checkpoint", path, r.line);
     if (version != SGC_CKPT_VERSION)
         return sgc_err(SGC_ECKPT, "%s has format version %" PRId64 ", this program reads version %d: use a newer stagecoach", path, version,

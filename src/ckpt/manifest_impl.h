@@ -89,7 +89,7 @@ void sgc_manifest_put_end(sgc_str *text);
  * @return SGC_ECKPT: the hash does not fit, another version, or what is wrong in which line.
  */
 sgc_status sgc_manifest_parse(sgc_manifest *m, const char *text, size_t n_bytes, const char *path);
-int64_t sgc_manifest_version(const char *text, size_t n_bytes); /* -1: it is no manifest. No more of it is checked */
+bool sgc_manifest_is_newer(const char *text, size_t n_bytes); /* it fits its hash, but its version is a later one */
 void sgc_manifest_free(sgc_manifest *m);
 
 /* NULL if the shard has no such dataset. It lies in file m->file_of[shard]. */

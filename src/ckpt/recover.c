@@ -129,21 +129,10 @@ done:
     return st;
 }
 
-sgc_status sgc_ckpt_put_aside(const char *final)
-{
-    char aside[SGC_PATH_MAX], id[SGC_ID_CHARS + 1];
-    sgc_ckpt_new_id(id);
-    if (snprintf(aside, sizeof(aside), "%s.old-%s", final, id) >= (int)sizeof(aside)) return sgc_err(SGC_EIO, "the path %.60s... is too long", final);
-    if (rename(final, aside) != 0) return sgc_err_errno(SGC_EIO, "cannot rename %s to %s", final, aside);
-    sgc_log_info("%s is set aside as %s", final, aside);
-    return SGC_OK;
-}
-
 /* Rank 0: missing files, then the final name. */
 static sgc_status complete_local(const sgc_recovery *p, const char *temporary, const char *final, const char *output_dir)
 {
     sgc_status st = SGC_OK;
-    sgc_ckpt *c = NULL;
     sgc_manifest m = {0};
     char name[64], path[SGC_PATH_MAX], *text = NULL;
     size_t n_text;
@@ -164,19 +153,9 @@ static sgc_status complete_local(const sgc_recovery *p, const char *temporary, c
         SGC_TRY(sgc_path_join(path, temporary, name));
         unlink(path);
     }
-    SGC_TRY(sgc_ckpt_open_local(&c, temporary));
-    SGC_TRY(sgc_path_join(path, temporary, "shards"));
-    SGC_TRY(sgc_fsync_path(path));
-    SGC_TRY(sgc_fsync_path(temporary));
-    if (sgc_path_exists(final)) SGC_TRY(sgc_ckpt_put_aside(final));
-    if (rename(temporary, final) != 0) {
-        st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", temporary, final);
-        goto done;
-    }
-    SGC_TRY(sgc_fsync_path(output_dir));
+    SGC_TRY(sgc_ckpt_publish_copy(temporary, final, output_dir));
     sgc_log_info("%s is recovered from node-local checkpoints; %d of %d shard files were made of parities", final, p->n_missing, p->n_files);
 done:
-    sgc_ckpt_close(c);
     sgc_manifest_free(&m);
     free(text);
     return st;

@@ -23,8 +23,9 @@ void sgc_parts_tell(const char *local_dir, int rank, const char *run_id, int64_t
 sgc_status sgc_recovery_choose(const char *all, int64_t n_bytes, sgc_recovery *p);
 void sgc_recovery_free(sgc_recovery *p);
 
-/* What has the name of a recovered checkpoint already is damaged, or of another run: else it would have been as new. */
-sgc_status sgc_ckpt_put_aside(const char *final);
+/* A whole checkpoint that was put together under a temporary name is synced and gets its own. What has that name already is damaged, or of another run,
+ * and is set aside. Local. */
+sgc_status sgc_ckpt_publish_copy(const char *temporary, const char *final, const char *output_dir);
 
 int64_t sgc_part_file_bytes(const char *directory, const char *name); /* -1: there is no such file */
 /* Is a file of a manifest there, with every block as its hash says? */

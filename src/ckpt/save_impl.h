@@ -27,7 +27,7 @@ struct sgc_save {
     sgc_ckpt_files *own_files; /* owned: if the caller has none */
     sgc_ckpt_part *parts;     /* owned; their values are borrowed */
     int n_parts;
-    double start_s;
+    double start_s, copy_s;
     bool has_directory;
 
     sgc_shard_layout layout;

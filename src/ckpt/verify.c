@@ -362,6 +362,7 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
         sgc_err_clear();
         SGC_AGREE(group);
         r->n_bad = 1;
+        r->is_newer = text && sgc_manifest_is_newer(text, (size_t)n_manifest_bytes);
         goto done;
     }
     if (st != SGC_OK) goto done;

@@ -64,6 +64,12 @@ done:
     return st;
 }
 
+/* Of the whole directory, once the ranks have summed theirs. */
+static int64_t total_bytes(const sgc_save *s, int64_t n_index)
+{
+    return s->n_bytes + n_index + (int64_t)strlen(s->config_text) + sgc_save_manifest_bytes(s, n_index);
+}
+
 /* Who keeps the directory: is there room for all of it? Then it is made. */
 static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
 {
@@ -75,7 +81,7 @@ static sgc_status make_directories_local(sgc_save *s, int64_t *index_bytes)
     if (index_bytes) *index_bytes = n_index;
     SGC_TRY(sgc_path_join(shards, s->temporary, "shards"));
     SGC_TRY(sgc_make_dirs(s->output_dir));
-    SGC_TRY(sgc_room_check(s->output_dir, s->n_bytes + n_index + (int64_t)strlen(s->config_text) + sgc_save_manifest_bytes(s, n_index)));
+    SGC_TRY(sgc_room_check(s->output_dir, total_bytes(s, n_index)));
     SGC_TRY(make_directory(s->temporary));
     SGC_TRY(make_directory(shards));
 done:
@@ -278,6 +284,8 @@ bool sgc_save_is_ready(const sgc_save *s) { return atomic_load(&s->is_ready); }
 bool sgc_save_is_over(const sgc_save *s) { return s->phase == SGC_PHASE_OVER; }
 const char *sgc_save_path(const sgc_save *s) { return s->final; }
 double sgc_save_start_s(const sgc_save *s) { return s->start_s; }
+double sgc_save_copy_s(const sgc_save *s) { return s->copy_s; }
+int64_t sgc_save_bytes(const sgc_save *s) { return total_bytes(s, s->n_index); }
 
 sgc_status sgc_save_advance(sgc_save *s)
 {

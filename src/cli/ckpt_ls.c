@@ -12,6 +12,7 @@ static const char *state_of(const sgc_ckpt_entry *e, const char *best)
     switch (e->status) {
     case SGC_CKPT_COMPLETE: return strcmp(e->name, best) == 0 ? "best" : "complete";
     case SGC_CKPT_DAMAGED: return "damaged";
+    case SGC_CKPT_NEWER: return "newer format";
     case SGC_CKPT_PARTIAL: return "partial";
     case SGC_CKPT_PART: return "part";
     case SGC_CKPT_OLD: break;
@@ -42,7 +43,7 @@ static void add_row(sgc_table *t, const sgc_ckpt_entry *e, const char *best)
     sgc_table_add(t, "%s", is_known ? i->dtype : "-");
     add_number(t, is_known ? i->loss : NAN);
     add_number(t, is_known ? i->eval_loss : NAN);
-    if (e->status == SGC_CKPT_DAMAGED || e->status == SGC_CKPT_PART)
+    if (e->status == SGC_CKPT_DAMAGED || e->status == SGC_CKPT_NEWER || e->status == SGC_CKPT_PART)
         sgc_table_add(t, "%s: %s", state, e->problem);
     else if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD)
         sgc_table_add(t, "%s: %s", state, e->name);

@@ -138,7 +138,8 @@ static sgc_status check_is_one(const char *path, const sgc_ckpt_entry *listed)
     if (listed && listed->status == SGC_CKPT_PARTIAL) return SGC_OK; /* named by a save or a command that did not finish */
     SGC_TRY(sgc_path_join(shards, path, "shards"));
     if (sgc_ckpt_is_one(path, problem)) {
-        if (problem[0]) sgc_log_warning("%s is a damaged checkpoint: %s", path, problem);
+        bool is_newer = listed && listed->status == SGC_CKPT_NEWER;
+        if (problem[0]) sgc_log_warning(is_newer ? "%s is a checkpoint of a newer format: %s" : "%s is a damaged checkpoint: %s", path, problem);
     } else if (listed && sgc_path_exists(shards)) {
         sgc_log_warning("%s is taken for a damaged checkpoint, by its name and its shards: it has no manifest of a checkpoint", path);
     } else {

@@ -48,7 +48,7 @@ static json_t *report_json(const char *path, const sgc_ckpt_report *r)
 {
     json_t *o = json_object(), *damages = json_array();
     json_object_set_new(o, "checkpoint", sgc_cli_string(path));
-    json_object_set_new(o, "is_whole", json_boolean(r->n_bad == 0));
+    json_object_set_new(o, "is_whole", r->is_newer ? json_null() : json_boolean(r->n_bad == 0));
     if (r->n_nodes) json_object_set_new(o, "part_of_node", json_pack("[ii]", r->node, r->n_nodes));
     json_object_set_new(o, "files", json_integer(r->n_files));
     json_object_set_new(o, "blocks", json_integer(r->n_blocks));
@@ -67,7 +67,7 @@ static void print_report(const char *path, const sgc_ckpt_report *r)
         printf(" %" PRId64 " files, %" PRId64 " blocks, %s in %.2f s\n", r->n_files, r->n_blocks, sgc_format_bytes((double)r->n_bytes, size), r->seconds);
         return;
     }
-    printf("%s: damaged\n", path);
+    printf("%s: %s\n", path, r->is_newer ? "of a newer format, not checked" : "damaged");
     for (int i = 0; i < r->n_damages; i++) print_damage(&r->damages[i]);
 }
 

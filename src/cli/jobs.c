@@ -14,8 +14,8 @@ static void set_log_level(const sgc_world *w, const sgc_config *c)
     sgc_log_set_level(level == PASSIVE ? SGC_LOG_INFO : (sgc_log_level)level);
 }
 
-/* [FILE.cfg] [--key value ...] [--print_config]. Collective. print: --print_config was there. */
-static sgc_status read_settings(sgc_world *w, int argc, char **argv, sgc_config *c, bool *print)
+/* [FILE.cfg] [--key value ...] [--print_config]. Collective. print: --print_config was there; else trains: what a training needs must be there. */
+static sgc_status read_settings(sgc_world *w, int argc, char **argv, bool trains, sgc_config *c, bool *print)
 {
     sgc_status st = SGC_OK;
     const char *file = NULL;
@@ -32,7 +32,7 @@ static sgc_status read_settings(sgc_world *w, int argc, char **argv, sgc_config 
         else
             args[n++] = argv[i];
     }
-    SGC_TRY(sgc_read_config(w, c, file, n, args));
+    SGC_TRY(sgc_read_config(w, c, file, n, args, trains && !*print));
     SGC_TRY(sgc_world_set_nodes(w, c->comm.ranks_per_node));
     set_log_level(w, c);
 done:
@@ -58,7 +58,7 @@ sgc_status sgc_cli_train(sgc_world *w, int argc, char **argv, sgc_outcome *outco
     sgc_status st = SGC_OK;
     sgc_config c = {0};
     bool print;
-    SGC_TRY(read_settings(w, argc, argv, &c, &print));
+    SGC_TRY(read_settings(w, argc, argv, true, &c, &print));
     if (print)
         SGC_TRY(print_settings(w, &c));
     else
@@ -74,7 +74,7 @@ sgc_status sgc_cli_eval(sgc_world *w, int argc, char **argv, sgc_outcome *outcom
     sgc_config c = {0};
     bool print;
     *outcome = SGC_COMPLETED;
-    SGC_TRY(read_settings(w, argc, argv, &c, &print));
+    SGC_TRY(read_settings(w, argc, argv, false, &c, &print));
     if (print)
         SGC_TRY(print_settings(w, &c));
     else

@@ -35,9 +35,11 @@ static void print_help(FILE *out)
                  "Exit status: 0 done; 1 an error; 2 wrong settings or arguments; 75 stopped by a signal and saved.\n");
 }
 
-static void print_error(void)
+/* own: where this process is, "" where that does not matter. */
+static void print_error(const char *own)
 {
     const char *origin = sgc_err_origin();
+    if (!origin[0]) origin = own;
     fprintf(stderr, "stagecoach: error: %s%s%s\n", origin, origin[0] ? ": " : "", sgc_err_message());
     if (sgc_log_get_level() == SGC_LOG_DEBUG) fprintf(stderr, "%s", sgc_err_frames());
 }
@@ -51,21 +53,24 @@ static int exit_status(sgc_status st, sgc_outcome outcome)
 static int run_job(const struct command *c, int argc, char **argv)
 {
     sgc_world w;
+    char own[300] = "";
     sgc_outcome outcome = SGC_COMPLETED;
     sgc_status st = sgc_world_start(&w, &argc, &argv);
     if (st != SGC_OK) {
-        print_error();
+        print_error("");
         sgc_world_abort(&w, SGC_EXIT_ERROR);
     }
     st = c->job(&w, argc, argv, &outcome);
     if (st == SGC_ECOMM) { /* ranks that cannot talk cannot agree */
-        print_error();
+        print_error("");
         sgc_world_abort(&w, SGC_EXIT_ERROR);
     }
     if (st != SGC_OK) {
         if (sgc_log_flush(w.all) != SGC_OK) sgc_log_flush_local();
         sgc_log_status_line(NULL);
-        if (w.rank == 0) print_error();
+        /* which of many GPUs it is, matters */
+        if (st == SGC_EDEVICE && w.size > 1) snprintf(own, sizeof(own), "rank %d on %s", w.rank, sgc_node_name());
+        if (w.rank == 0) print_error(own);
     }
     sgc_world_stop(&w);
     return exit_status(st, outcome);
@@ -118,7 +123,7 @@ static int run(int argc, char **argv)
         const char *const *help = find_help(argc - 1, argv + 1);
         if (!help) return run_job(c, argc - 1, argv + 1);
         sgc_status st = c->job_help(help[1]); /* NULL after the last argument */
-        if (st != SGC_OK) print_error();
+        if (st != SGC_OK) print_error("");
         return exit_status(st, SGC_COMPLETED);
     }
     return unknown_command(name);

@@ -18,6 +18,7 @@ struct sgc_request {
 static sgc_nccl *nccl_of(const sgc_group *g) { return g->backend; }
 static ncclDataType_t nccl_type(sgc_dtype type) { return type == SGC_F32 ? ncclFloat32 : type == SGC_BF16 ? ncclBfloat16 : ncclFloat16; }
 static char *at(const void *p, sgc_dtype type, int64_t i) { return (char *)p + i * (int64_t)sgc_dtype_bytes(type); }
+static int smaller(int a, int b) { return a < b ? a : b; }
 /* Which of the others' parts that of rank `peer` is. */
 static int place(int peer, int own) { return peer < own ? peer : peer - 1; }
 
@@ -58,45 +59,85 @@ done:
 
 /*
  * The same sums, first over the ranks of a node, then over nodes, so that a node sends each element once instead of once per rank. L ranks of
- * a node are neighbours and a power of two, so their sum is a subtree. This rank adds, for each node m, the parts of rank m * L + its own number
- * on the node. The [n] parts of other nodes' sums arrive behind what the L - 1 others sent; (L - 1) M + (M - 1) parts are what scratch has.
+ * a node are neighbours and a power of two, so their sum is a subtree. For each of M nodes, the own one first and then the next, this rank adds the
+ * L parts of the rank there that has its own number on the node.
  */
+typedef struct by_nodes {
+    const reduction *r;
+    int L, M, own, node; /* own: number on the node */
+} by_nodes;
+
+/* The L - 1 parts that arrive for the k-th node. */
+static char *parts_for(const by_nodes *b, int k) { return at(b->r->scratch, b->r->type, k * (b->L - 1) * b->r->n); }
+
+/* Their sum. One of floats replaces the first of them; others are twice as long as a part, and stand one behind the other in what has been read. */
+static float *sum_for(const by_nodes *b, int k)
+{
+    if (b->r->type == SGC_F32) return (float *)parts_for(b, k);
+    return k == 0 ? b->r->shard : (float *)b->r->scratch + (k - 1) * b->r->n;
+}
+
+/* How many sums can be made at once from the k-th on: as many as are the room of the parts of k nodes, where k - 1 sums stand already. */
+static int n_at_once(const by_nodes *b, int k)
+{
+    if (b->r->type == SGC_F32) return b->M;
+    return k == 0 ? 1 : (k * (b->L - 1) - 2 * (k - 1)) / 2;
+}
+
+static void queue_sums_of_node(sgc_group *g, const by_nodes *b)
+{
+    const reduction *r = b->r;
+    int64_t n = r->n;
+    for (int k = 0, n_now; k < b->M; k += n_now) {
+        int first = (b->node + k) % b->M;
+        n_now = smaller(n_at_once(b, k), smaller(b->M - k, b->M - first));
+        sgc_nccl_sum(nccl_of(g)->device, nccl_of(g)->stream,
+                     &(sgc_parts){.type = r->type, .sum = sum_for(b, k), .own = at(r->full, r->type, (first * b->L + b->own) * n), .others = parts_for(b, k), .n = n,
+                                  .sum_step = r->type == SGC_F32 ? (b->L - 1) * n : n, .own_step = b->L * n, .others_step = (b->L - 1) * n, .other_size = n,
+                                  .n_parts = b->L, .own_index = b->own, .n_segments = n_now});
+    }
+}
+
 static sgc_status queue_by_nodes(sgc_group *g, const reduction *r)
 {
     sgc_status st = SGC_OK;
     sgc_nccl *s = nccl_of(g);
-    int L = s->ranks_per_node, M = g->size / L, own = g->rank % L, node = g->rank / L;
+    by_nodes b = {.r = r, .L = s->ranks_per_node, .M = g->size / s->ranks_per_node, .own = g->rank % s->ranks_per_node, .node = g->rank / s->ranks_per_node};
+    int L = b.L, M = b.M;
     int64_t n = r->n;
-    const float *full = (const float *)r->full;
-    float *sums = (float *)r->scratch, *arriving = sums + (L - 1) * M * n; /* [M * n] over the first that arrived; [(M - 1) * n] */
+    float *arriving = r->type == SGC_F32 ? (float *)parts_for(&b, M) : sum_for(&b, M); /* [(M - 1) * n] sums of other nodes */
     SGC_NCCL(s, GroupStart);
-    for (int k = 1; k < L; k++) {
-        int to = (own + k) % L, from = (own - k + L) % L;
-        for (int m = 0; m < M; m++) {
-            SGC_NCCL(s, Send, full + (m * L + to) * n, (size_t)n, ncclFloat32, node * L + to, s->comm, s->stream);
-            SGC_NCCL(s, Recv, sums + (place(from, own) * M + m) * n, (size_t)n, ncclFloat32, node * L + from, s->comm, s->stream);
+    for (int j = 1; j < L; j++) {
+        int to = (b.own + j) % L, from = (b.own - j + L) % L;
+        for (int k = 0; k < M; k++) {
+            char *part = parts_for(&b, k);
+            SGC_NCCL(s, Send, at(r->full, r->type, ((b.node + k) % M * L + to) * n), (size_t)n, nccl_type(r->type), b.node * L + to, s->comm, s->stream);
+            SGC_NCCL(s, Recv, at(part, r->type, place(from, b.own) * n), (size_t)n, nccl_type(r->type), b.node * L + from, s->comm, s->stream);
         }
     }
     SGC_NCCL(s, GroupEnd);
-    sgc_nccl_sum(s->device, s->stream, &(sgc_parts){.type = SGC_F32, .sum = sums, .own = full + own * n, .others = sums, .n = n, .sum_step = n,
-                                                    .own_step = L * n, .other_size = M * n, .n_parts = L, .own_index = own, .n_segments = M});
+    queue_sums_of_node(g, &b);
     SGC_NCCL(s, GroupStart);
     for (int k = 1; k < M; k++) {
-        int to = (node + k) % M, from = (node - k + M) % M;
-        SGC_NCCL(s, Send, sums + to * n, (size_t)n, ncclFloat32, to * L + own, s->comm, s->stream);
-        SGC_NCCL(s, Recv, arriving + place(from, node) * n, (size_t)n, ncclFloat32, from * L + own, s->comm, s->stream);
+        int to = (b.node + k) % M, from = (b.node - k + M) % M;
+        SGC_NCCL(s, Send, sum_for(&b, k), (size_t)n, ncclFloat32, to * L + b.own, s->comm, s->stream);
+        SGC_NCCL(s, Recv, arriving + place(from, b.node) * n, (size_t)n, ncclFloat32, from * L + b.own, s->comm, s->stream);
     }
     SGC_NCCL(s, GroupEnd);
-    sgc_nccl_sum(s->device, s->stream, &(sgc_parts){.type = SGC_F32, .sum = r->shard, .own = sums + node * n, .others = arriving, .n = n, .other_size = n,
-                                                    .n_parts = M, .own_index = node, .n_segments = 1});
+    sgc_nccl_sum(s->device, s->stream, &(sgc_parts){.type = SGC_F32, .sum = r->shard, .own = sum_for(&b, 0), .others = arriving, .n = n, .other_size = n,
+                                                    .n_parts = M, .own_index = b.node, .n_segments = 1});
 done:
     return st;
 }
 
-/* Sums over nodes are floats, which would not fit where shorter numbers arrive. */
+/*
+ * Scratch has room for L M - 1 parts. Of floats, L - 1 parts for each of M nodes and M - 1 sums fill it. Of shorter ones, M - 1 sums and as many that
+ * arrive take the room of 4 (M - 1) parts: there is as much from L = 4 on. With L = 2 nothing would be saved, a sum is as long as both its parts.
+ */
 static sgc_status queue_reduction(sgc_group *g, const reduction *r)
 {
-    return nccl_of(g)->ranks_per_node && r->type == SGC_F32 ? queue_by_nodes(g, r) : queue_direct(g, r);
+    int L = nccl_of(g)->ranks_per_node;
+    return L >= (r->type == SGC_F32 ? 2 : 4) ? queue_by_nodes(g, r) : queue_direct(g, r);
 }
 
 static sgc_status queue_gather(sgc_group *g, sgc_dtype type, void *full, int64_t n)

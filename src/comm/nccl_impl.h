@@ -33,19 +33,19 @@ typedef struct sgc_nccl_library {
 /* The library is opened once and stays. SGC_EDEVICE: it is not there, too old, or lacks a function; the message says what to do. */
 sgc_status sgc_nccl_open(const sgc_nccl_library **library);
 
-/* Sums over parts that lie one behind the other, but for the own one; several at once. Elements are n long. */
+/* Sums of n elements over parts, of which the own one lies apart; several at once. */
 typedef struct sgc_parts {
     sgc_dtype type;          /* of the parts; sums are floats                                                           */
     float *sum;              /* segment s: sum + s * sum_step                                                           */
     const void *own;         /* segment s: own + s * own_step                                                           */
-    const void *others;      /* segment s of the j-th other part: others + j * other_size + s * n                       */
-    int64_t n, sum_step, own_step, other_size;
+    const void *others;      /* segment s of the j-th other part: others + j * other_size + s * others_step             */
+    int64_t n, sum_step, own_step, others_step, other_size;
     int n_parts, own_index;  /* the own part is the own_index-th of all                                                 */
     int n_segments;
 } sgc_parts;
 
-/* Queues the sums along the tree of reduce_scatter, comm.h. A failed launch is a failure of the device. sum may be own or, with n_segments
- * next to each other, the first of the others. */
+/* Queues the sums along the tree of reduce_scatter, comm.h. A failed launch is a failure of the device. Sums of floats may replace the own parts or the
+ * first of the others. */
 void sgc_nccl_sum(struct sgc_device *d, cudaStream_t stream, const sgc_parts *p);
 
 enum { SGC_NCCL_SPANS = 128, SGC_NCCL_LENT = 16 };

@@ -34,7 +34,7 @@ template <typename T, int V, int LEVELS> __global__ void __launch_bounds__(THREA
     const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * V, segment = blockIdx.y;
     if (i >= p.n) return;
     const T *own = static_cast<const T *>(p.own) + segment * p.own_step + i;
-    const T *others = static_cast<const T *>(p.others) + segment * p.n + i;
+    const T *others = static_cast<const T *>(p.others) + segment * p.others_step + i;
     auto part = [&](int j) { return j == p.own_index ? own : others + (j < p.own_index ? j : j - 1) * p.other_size; };
 
     float sums[LEVELS][V]; /* of LEAF * 2^level parts */
@@ -101,7 +101,7 @@ template <typename T> static void choose(sgc_device *d, cudaStream_t stream, con
 {
     enum { V = 16 / sizeof(T) };
     const bool fits = is_aligned(p.sum, 16) && is_aligned(p.own, 16) && (p.n_parts == 1 || is_aligned(p.others, 16));
-    if (fits && p.n % V == 0 && p.sum_step % V == 0 && p.own_step % V == 0 && p.other_size % V == 0) choose_levels<T, V>(d, stream, p);
+    if (fits && p.n % V == 0 && p.sum_step % V == 0 && p.own_step % V == 0 && p.others_step % V == 0 && p.other_size % V == 0) choose_levels<T, V>(d, stream, p);
     else choose_levels<T, 1>(d, stream, p);
 }
 

@@ -120,3 +120,18 @@ void sgc_config_check(const sgc_config *c, sgc_problems *p)
     if (c->data.block_size > c->model.n_positions)
         conflict(&k, SGC_ROW_data_block_size, SGC_ROW_model_n_positions, "write a block_size of at most n_positions");
 }
+
+static void check_is_set(checker *k, int row, const char *message)
+{
+    if (!k->problems->is_bad[row] && sgc_option_get(k->c, row).is_none) sgc_problem(k->problems, row, sgc_options[row].name, "is not set; %s", message);
+}
+
+void sgc_config_check_to_train(const sgc_config *c, sgc_problems *p)
+{
+    const int64_t n_micro = c->training.gradient_accumulation_steps;
+    checker k = {.c = c, .problems = p};
+    check_is_set(&k, SGC_ROW_training_output_dir, "name the directory for checkpoints and results (--output_dir DIR)");
+    check_is_set(&k, SGC_ROW_data_train_file, "name a text, or a token file made by stagecoach prepare (--data.train_file FILE)");
+    if (c->training.full_determinism && (n_micro & (n_micro - 1)) != 0)
+        conflict(&k, SGC_ROW_training_gradient_accumulation_steps, SGC_ROW_training_full_determinism, "write a power of two, as sums go along a binary tree");
+}

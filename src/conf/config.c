@@ -54,20 +54,25 @@ static void expand_home(sgc_config *c)
     sgc_str_free(&origin);
 }
 
-sgc_status sgc_config_load(sgc_config *c, const char *file, int n_args, char *const *args)
+static sgc_status load(sgc_config *c, const char *file, int n_args, char *const *args, bool trains)
 {
     sgc_problems problems = {0};
     sgc_status st = start(c);
     if (st != SGC_OK) return st;
-    if (file != NULL) sgc_config_read_file(c, file, &problems);
+    bool is_read = file == NULL || sgc_config_read_file(c, file, &problems);
     sgc_config_read_arguments(c, n_args, args, &problems);
     sgc_config_check(c, &problems);
+    if (trains && is_read) sgc_config_check_to_train(c, &problems); /* else what is missing may stand there */
     expand_home(c);
     st = report(&problems);
     sgc_str_free(&problems.lines);
     if (st != SGC_OK) sgc_config_free(c);
     return st;
 }
+
+sgc_status sgc_config_load(sgc_config *c, const char *file, int n_args, char *const *args) { return load(c, file, n_args, args, false); }
+
+sgc_status sgc_config_load_to_train(sgc_config *c, const char *file, int n_args, char *const *args) { return load(c, file, n_args, args, true); }
 
 void sgc_config_free(sgc_config *c)
 {

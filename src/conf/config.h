@@ -47,6 +47,8 @@ typedef struct sgc_config {
  *         known name where a name is unknown, and what to write.
  */
 sgc_status sgc_config_load(sgc_config *c, const char *file, int n_args, char *const *args);
+/* The same for a training, which cannot do without some settings. */
+sgc_status sgc_config_load_to_train(sgc_config *c, const char *file, int n_args, char *const *args);
 void sgc_config_free(sgc_config *c);
 
 /* To and from one block of bytes, so that rank 0 reads and broadcasts. Origins travel too. pack: owned by the caller. */

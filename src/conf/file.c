@@ -175,20 +175,23 @@ static void parse_error(const config_t *tree, const sgc_source *source, sgc_prob
     free(where);
 }
 
-void sgc_config_read_file(sgc_config *c, const char *path, sgc_problems *p)
+bool sgc_config_read_file(sgc_config *c, const char *path, sgc_problems *p)
 {
     sgc_source source = {0};
     config_t tree;
+    bool is_read = false;
     config_init(&tree);
     if (sgc_source_read(&source, path, p)) {
         if (config_read_string(&tree, source.text.text) == CONFIG_FALSE) {
             parse_error(&tree, &source, p);
         } else {
             file_reader f = {.c = c, .source = &source, .problems = p};
+            is_read = true;
             const config_setting_t *root = config_root_setting(&tree);
             for (int i = 0; i < config_setting_length(root); i++) read_group(&f, config_setting_get_elem(root, (unsigned)i));
         }
     }
     config_destroy(&tree);
     sgc_source_free(&source);
+    return is_read;
 }

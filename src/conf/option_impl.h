@@ -106,8 +106,9 @@ typedef struct sgc_problems {
 void sgc_problem(sgc_problems *p, int row, const char *where, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* The three readers, and the check of what only values together can violate. They record problems and go on. */
-void sgc_config_read_file(sgc_config *c, const char *path, sgc_problems *p);
+bool sgc_config_read_file(sgc_config *c, const char *path, sgc_problems *p); /* false: nothing of it could be read */
 void sgc_config_read_arguments(sgc_config *c, int n_args, char *const *args, sgc_problems *p);
 void sgc_config_check(const sgc_config *c, sgc_problems *p);
+void sgc_config_check_to_train(const sgc_config *c, sgc_problems *p); /* what else a training needs */
 
 #endif

@@ -145,8 +145,6 @@ sgc_status sgc_dataset_open(sgc_dataset *d, sgc_world *w, const sgc_config *c, b
     sgc_status st = SGC_OK;
     const sgc_data_options *o = &c->data;
     *d = (sgc_dataset){0};
-    if (need_train && !o->train_file)
-        return sgc_err(SGC_ECONFIG, "data.train_file is not set: name a text file, or a token file made by stagecoach prepare");
     if (!o->train_file && !o->validation_file)
         return sgc_err(SGC_ECONFIG, "neither data.validation_file nor data.train_file is set: name the text to evaluate on");
     if (o->train_file && (need_train || !o->validation_file)) {

@@ -15,7 +15,7 @@ typedef struct sgc_dataset {
 
 /**
  * Open what train_file and validation_file name, preparing text first. Collective: the first rank prepares while the others wait.
- * @param need_train  false: only validation samples are wanted (train_file is still read where they are a part of it).
+ * @param need_train  train_file is set; false: only validation samples are wanted (train_file is still read where they are a part of it).
  * @return SGC_ECONFIG, SGC_EDATA or SGC_EIO on all ranks.
  */
 sgc_status sgc_dataset_open(sgc_dataset *d, sgc_world *w, const sgc_config *c, bool need_train);

@@ -111,7 +111,7 @@ static sgc_status load_weights(evaluation_job *j)
     bool again = true;
     while ((st = sgc_ckpt_load(j->ckpt, j->engine, j->model, true, j->world->all)) != SGC_OK) {
         if (!j->is_latest) goto done;
-        st = sgc_latest_retreat(j->world, j->config, st, j->step, false, j->path, &again);
+        st = sgc_latest_retreat(j->world, j->config, st, j->step, false, NULL, j->path, &again);
         if (!again) goto done;
         sgc_ckpt_close(j->ckpt);
         SGC_TRY(open_checkpoint(j));

@@ -158,7 +158,7 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
     SGC_TRY(sgc_ckpt_open(&g.ckpt, checkpoint, w->all));
     if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
     SGC_AGREE(w->all);
-    SGC_TRY(sgc_read_config(w, &g.config, path, 0, NULL));
+    SGC_TRY(sgc_read_config(w, &g.config, path, 0, NULL, false));
     adapt_to_one_text(&g.config);
     SGC_TRY(sgc_choose_device(w, &g.config, &g.device_spec));
     st = prepare_local(&g);

@@ -244,7 +244,7 @@ done:
 sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
 {
     sgc_status st = SGC_OK;
-    sgc_run r = {.world = w, .config = c, .t = &c->training, .saved_step = -1};
+    sgc_run r = {.world = w, .config = c, .t = &c->training, .saved_step = -1, .start.mended_step = -1};
     sgc_signals_install();
     SGC_TRY(sgc_threads_set(&r.threads, w));
     SGC_TRY(sgc_run_setup(&r));

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train/json_impl.h"
 
@@ -55,7 +56,9 @@ done:
 sgc_status sgc_metrics_open(sgc_metrics *m, const char *output_dir)
 {
     sgc_status st = SGC_OK;
+    char temporary[SGC_PATH_MAX];
     SGC_TRY(sgc_path_join(m->path, output_dir, file_name));
+    if (snprintf(temporary, sizeof(temporary), "%s.tmp", m->path) < (int)sizeof(temporary)) unlink(temporary); /* of a start that was killed while it cut */
     if (!(m->file = fopen(m->path, "ae"))) st = sgc_err_errno(SGC_EIO, "%s cannot be opened", m->path);
 done:
     return st;

@@ -181,6 +181,19 @@ static json_t *sent_per_update(const sgc_run *r, const spread *least, const spre
     return out;
 }
 
+/* Where this is written: a copy of it lies elsewhere. */
+static json_t *home(const sgc_run *r)
+{
+    sgc_home h;
+    json_t *out = json_object(), *path;
+    if (sgc_home_find(r->t->output_dir, &h) != SGC_OK) sgc_err_clear();
+    path = json_string(h.path);
+    json_object_set_new(out, "path", path ? path : json_null()); /* one that is not UTF-8 cannot be told */
+    json_object_set_new(out, "device", json_integer((json_int_t)h.device));
+    json_object_set_new(out, "inode", json_integer((json_int_t)h.inode));
+    return out;
+}
+
 static json_t *summary(const sgc_run *r, const char *outcome, const spread *least, const spread *most)
 {
     const sgc_run_state *s = &r->state;
@@ -188,6 +201,8 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     sgc_time_iso(date);
     json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:s}", "outcome", outcome, "run_id", r->run_id, "date", date, "host", sgc_node_name(), "version",
                             PACKAGE_VERSION);
+    json_object_set_new(out, "local_id", json_string(r->start.local_id));
+    json_object_set_new(out, "output_dir", home(r));
     struct { const char *key; int64_t value; } integers[] = {
         {"world_size", r->world->size}, {"nodes", r->world->n_nodes}, {"threads_per_rank", r->threads.n}, {"cores_per_rank", r->threads.n_cores},
         {"stage", r->config->zero.stage}, {"n_parameters", r->model->n_parameters}, {"n_embedding_parameters", r->model->n_embedding_parameters},

@@ -24,6 +24,8 @@ typedef struct sgc_start {
     bool sets_aside_all;      /* what output_dir holds belongs to another run                          */
     char old_id[SGC_ID_CHARS + 1]; /* of that run, "" if unknown                                       */
     char run_id[SGC_ID_CHARS + 1]; /* of the run that begins or goes on; "": as the checkpoint says     */
+    char local_id[SGC_ID_CHARS + 1]; /* of its directory below checkpoint.local_dir                     */
+    int64_t mended_step;      /* as of sgc_latest_retreat; -1: none                                    */
 } sgc_start;
 
 typedef struct sgc_run {

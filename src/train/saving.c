@@ -137,18 +137,22 @@ static sgc_status succeeded(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    char path[SGC_PATH_MAX];
+    char path[SGC_PATH_MAX], size[32], rate[32];
+    const bool keeps = r->world->rank == 0 || ((s->is_local || r->t->save_on_each_node) && r->world->node_rank == 0);
+    double n_bytes = (double)sgc_save_bytes(s->save), copy_s = sgc_save_copy_s(s->save);
     s->failure[0] = '\0';
     s->last_s = sgc_time_s() - sgc_save_start_s(s->save);
     s->last_waited_s = s->waited_s;
     strcpy(path, sgc_save_path(s->save));
     sgc_save_free(s->save);
     s->save = NULL;
-    sgc_log_info("saved %s in %.2f s; training waited %.3f s of it, an update takes %.3f s", path, s->last_s, s->waited_s, r->last_step_s);
+    if (keeps)
+        sgc_log_info("saved %s (%s) in %.2f s, %s/s; training waited %.3f s of it, %.3f s for the copy of the shards; an update takes %.3f s", path,
+                     sgc_format_bytes(n_bytes, size), s->last_s, sgc_format_bytes(n_bytes / s->last_s, rate), s->waited_s, copy_s, r->last_step_s);
     if (s->is_local) {
         /* two: the newest may be only half there when a node dies while it is replaced */
         if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->local_dir, r->run_id, 2));
-    } else if (r->world->rank == 0 || (r->t->save_on_each_node && r->world->node_rank == 0)) {
+    } else if (keeps) {
         st = sgc_saving_forgive(r, retain_local(r, path));
     }
     SGC_AGREE(r->world->all);

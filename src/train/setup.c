@@ -72,7 +72,6 @@ done:
 static sgc_status take_output_dir(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    if (!r->t->output_dir) return sgc_err(SGC_ECONFIG, "output_dir is not set: name the directory for checkpoints and results");
     if (r->world->rank == 0) st = take_output_dir_local(r);
     SGC_AGREE(r->world->all);
     if (r->t->save_on_each_node && r->world->node_rank == 0) st = sgc_make_dirs(r->t->output_dir);
@@ -97,14 +96,14 @@ sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d)
     return sgc_config_set(c, "model.vocab_size", value, "tokenizer");
 }
 
-sgc_status sgc_read_config(sgc_world *w, sgc_config *c, const char *file, int n_args, char *const *args)
+sgc_status sgc_read_config(sgc_world *w, sgc_config *c, const char *file, int n_args, char *const *args, bool trains)
 {
     sgc_status st = SGC_OK;
     char *bytes = NULL;
     size_t size = 0;
     *c = (sgc_config){0};
     if (w->rank == 0) {
-        st = sgc_config_load(c, file, n_args, args);
+        st = (trains ? sgc_config_load_to_train : sgc_config_load)(c, file, n_args, args);
         if (st == SGC_OK) st = sgc_config_pack(c, &bytes, &size);
     }
     SGC_AGREE(w->all);

@@ -17,12 +17,14 @@ sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d);
 sgc_status sgc_latest_from_nodes(sgc_world *w, const sgc_config *c, int64_t before_step);
 
 /**
- * When loading the latest checkpoint has failed with st: may the next older one take its place? Collective, st is agreed on.
+ * When loading the latest checkpoint has failed with st: may the next older one take its place? Where each node has an output_dir of its own, those that
+ * another node holds whole go first: the same one, then older ones. Collective, st is agreed on.
  * @param with_states  as of sgc_ckpt_latest; what nodes have may then take its place too.
+ * @param mended [in,out] step of the checkpoint whose copies on all nodes were looked at, so that this is tried once; NULL: nothing is done on nodes.
  * @param path   [in,out] of the damaged checkpoint; of the next older one. The damaged one is named in the log.
  * @param again  [out] there is one; else st and its message stand.
  */
-sgc_status sgc_latest_retreat(sgc_world *w, const sgc_config *c, sgc_status st, int64_t step, bool with_states, char path[SGC_PATH_MAX],
+sgc_status sgc_latest_retreat(sgc_world *w, const sgc_config *c, sgc_status st, int64_t step, bool with_states, int64_t *mended, char path[SGC_PATH_MAX],
                               bool *again);
 
 /* A failure while peers may be in a collective: say rank, node and where, and end the job. */

@@ -40,7 +40,7 @@ static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_presen
     sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
     *n_present = 0;
     for (int i = 0; st == SGC_OK && i < n; i++) {
-        if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED) continue;
+        if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED && entries[i].status != SGC_CKPT_NEWER) continue;
         ++*n_present;
         if (entries[i].status == SGC_CKPT_COMPLETE) memcpy(s->old_id, entries[i].info.run_id, sizeof(s->old_id));
     }
@@ -72,8 +72,16 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
     s->sets_aside_all = !s->path[0] || !is_inside(s->path, t->output_dir);
     /* Whatever is resumed, the run is that of output_dir: two that go on from one checkpoint may share a local_dir. */
     int64_t step;
-    if (s->sets_aside_all) sgc_ckpt_new_id(s->run_id);
-    else SGC_TRY(sgc_ckpt_newest(t->output_dir, INT64_MAX, &step, s->run_id));
+    sgc_home home;
+    if (s->sets_aside_all) {
+        sgc_ckpt_new_id(s->run_id);
+        memcpy(s->local_id, s->run_id, sizeof(s->local_id));
+    } else {
+        SGC_TRY(sgc_ckpt_newest(t->output_dir, INT64_MAX, &step, s->run_id));
+        sgc_home_read(t->output_dir, &home);
+        if (home.local_id[0]) memcpy(s->local_id, home.local_id, sizeof(s->local_id));
+        else sgc_ckpt_new_id(s->local_id);
+    }
     if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
@@ -121,7 +129,7 @@ sgc_status sgc_start_decide(sgc_run *r)
     char found[SGC_PATH_MAX];
     double n_elsewhere = 0;
     if (looks) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
-    if (looks && apart) SGC_TRY(sgc_ckpt_latest_of_nodes(r->world, r->t->output_dir, r->config->checkpoint.resume_strict, found));
+    if (looks && apart) SGC_TRY(sgc_ckpt_latest_of_nodes(r->world, r->t->output_dir, INT64_MAX, -1, r->config->checkpoint.resume_strict, found));
     if (apart) {
         int n_present = 0;
         if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present);
@@ -152,7 +160,7 @@ sgc_status sgc_start_open(sgc_run *r)
             sgc_log_info("%s is of run %s: what goes on from it in %s is run %s", r->start.path, r->run_id, r->t->output_dir, r->start.run_id);
     }
     if (r->start.run_id[0]) memcpy(r->run_id, r->start.run_id, sizeof(r->run_id));
-    if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_local_dir(r->local_dir, r->config->checkpoint.local_dir, r->run_id)); /* alike on every rank */
+    if (r->config->checkpoint.local_dir) SGC_TRY(sgc_ckpt_local_dir(r->local_dir, r->config->checkpoint.local_dir, r->start.local_id)); /* alike on every rank */
 done:
     return st;
 }
@@ -208,7 +216,7 @@ sgc_status sgc_start_load(sgc_run *r, bool *again)
     if (r->ckpt) {
         st = sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all);
         if (st != SGC_OK && r->start.is_latest)
-            return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, true, r->start.path, again);
+            return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, true, &r->start.mended_step, r->start.path, again);
         if (st != SGC_OK) return st;
         restore_counters(r);
     } else {
@@ -256,11 +264,11 @@ done:
     return st;
 }
 
-/* What this run has on a node; jobs of two copies of one output_dir would meet here. */
+/* What this run has on a node. */
 static sgc_status settle_local_dir(sgc_run *r, int64_t after)
 {
     sgc_status st = SGC_OK;
-    sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->run_id);
+    sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->start.local_id);
     SGC_TRY(sgc_lock_take(r->local_dir));
     r->has_lock = true;
     SGC_TRY(sgc_fsync_path(r->config->checkpoint.local_dir)); /* a save syncs what lies below */

@@ -7,8 +7,8 @@
 
 typedef enum sgc_outcome { SGC_COMPLETED, SGC_INTERRUPTED /* saved on a signal: exit status 75 */ } sgc_outcome;
 
-/* Rank 0 reads the settings (see sgc_config_load, whose arguments matter there only) and broadcasts them. */
-sgc_status sgc_read_config(sgc_world *w, sgc_config *c, const char *file, int n_args, char *const *args);
+/* Rank 0 reads the settings (see sgc_config_load, whose arguments matter there only) and broadcasts them. trains: for sgc_train. */
+sgc_status sgc_read_config(sgc_world *w, sgc_config *c, const char *file, int n_args, char *const *args, bool trains);
 
 sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome);
 /* Prints a table on stdout and writes OUTPUT_DIR/eval_results.json. */

@@ -26,7 +26,12 @@ refused "nothing to evaluate on" 1 "make no sample of 32 tokens" --evaluation_st
     --data.train_file "$work/tiny.cfg"
 refused "heads that do not divide the width" 2 "n_head" --model.n_head 5
 refused "a vocabulary that the tokens exceed" 2 "model.vocab_size is 100, but .* has token ids up to 255" --model.vocab_size 100
-refused "no output_dir" 2 "output_dir" --output_dir none
+refused "no output_dir" 2 "error: training.output_dir: is not set; name the directory" --output_dir none
+refused "... and no text either, and a setting that is wrong" 2 "error: 3 errors in the settings:" --output_dir none --data.train_file none --zero.stage 4
+check "... each on its line" is "$(grep -cE '^  (training.output_dir: is not set|data.train_file: is not set|--zero.stage 4: )' "$work/err")" 3
+refused "full_determinism with micro-batches that make no tree" 2 "--gradient_accumulation_steps 3: conflicts with --full_determinism true; write a power of two" \
+    --full_determinism --gradient_accumulation_steps 3
+check "--print_config and eval do without them" bash -c "'$STAGECOACH' train --print_config | grep -q 'output_dir = \"none\"' && ! '$STAGECOACH' eval 2>&1 | grep -q output_dir"
 refuses "full_determinism on three ranks" 2 "full_determinism needs a power-of-two number of ranks" \
     mpirun -n 3 "$STAGECOACH" train "$work/tiny.cfg" --full_determinism
 refuses "an unknown command" 2 "there is no command trian; did you mean train" "$STAGECOACH" trian

@@ -17,6 +17,59 @@ no_matrix_library_is_refused() {
         env -C "$work/none" "$top/configure" --with-onednn=/nowhere CPPFLAGS="-I$work/hidden"
 }
 
+# cuda VERSION KIND...: the bin/nvcc of a toolkit that says its version and the kinds of GPUs that it knows, and can do nothing more
+cuda() {
+    local version=$1 bin=$work/cuda-$1/bin; shift
+    mkdir -p "$bin"
+    cat >"$bin/nvcc" <<END_OF_FILE
+#!/bin/sh
+case \$1 in
+--version) echo "Cuda compilation tools, release $version, V$version.99" ;;
+--list-gpu-arch) printf 'compute_%s\n' $* ;;
+*) exit 1 ;;
+esac
+END_OF_FILE
+    chmod +x "$bin/nvcc"
+}
+# not_for NAME PATTERN VERSION OPTION...: configure with that toolkit
+not_for() {
+    local name=$1 pattern=$2 version=$3; shift 3
+    refuses "$name" 1 "$pattern" env -u NVCC -C "$work/none" "$top/configure" --with-cuda="$work/cuda-$version" "$@"
+}
+# compiles_for LIST FLAGS: what nvcc would be told; nothing else is looked for, since the C compiler does not work
+compiles_for() {
+    env -u NVCC -C "$work/none" "$top/configure" --with-cuda="$work/cuda-12.8" CC=false ${1:+--with-cuda-arch="$1"}
+    sed -n "s/^NVCC_ARCH='\(.*\)'/\1/p" "$work/none/config.log" >"$work/flags"
+    cat "$work/flags"
+    sed 's/ *-gencode arch=compute_/ /g; s/,code=/>/g' "$work/flags" | grep -qx " $2"
+}
+
+what_cuda_cannot_do_is_refused() {
+    cuda 11.8 70 80 90
+    cuda 12.1 70 80 90
+    cuda 12.4 70 75 80 86 90 90a
+    cuda 12.8 75 80 86 89 90 100 120
+    cuda unknown
+    not_for a_toolkit_older_than_it_must_be_is_refused 'cuda-11.8/bin/nvcc is of CUDA 11.8, and 12.2 or newer is needed.*--without-cuda' 11.8
+    not_for ...by_a_minor_version_too 'is of CUDA 12.1, and 12.2 or newer' 12.1
+    not_for what_tells_no_version_is_refused 'is of CUDA .it tells no version.' unknown
+    not_for no_toolkit_where_it_was_said_to_be 'with-cuda=.*cuda-13.9: there is no .*cuda-13.9/bin/nvcc' 13.9
+    not_for a_kind_of_gpu_that_the_toolkit_does_not_know 'CUDA 12.4 has no code for compute capability 100, it knows 70 75 80 86 90' 12.4 --with-cuda-arch=80,100
+    local kind
+    for kind in 70 75 7.5 sm_75 80,75; do
+        not_for "gpus_that_are_too_old_$kind" "with-cuda-arch=$kind: GPUs of compute capability 7[05] lack .*80 .A100. is the least" 12.8 "--with-cuda-arch=$kind"
+    done
+    for kind in hopper 80,hopper 80x -80; do
+        not_for "what_is_no_kind_of_gpu_$kind" "with-cuda-arch=$kind: '(hopper|80x|-80)' is no compute capability" 12.8 "--with-cuda-arch=$kind"
+    done
+    not_for no_kind_of_gpu 'with-cuda-arch names no compute capability' 12.8 --with-cuda-arch=
+    not_for ...nor_after_the_option 'with-cuda-arch names no compute capability' 12.8 --with-cuda-arch
+    check kinds_of_gpus_are_put_in_order compiles_for '9.0,sm_80' '80>sm_80 90>sm_90 90>compute_90'
+    check all_that_are_asked_for_have_code compiles_for '80 86 89 90 120' '80>sm_80 86>sm_86 89>sm_89 90>sm_90 120>sm_120 120>compute_120'
+    check newer_gpus_get_code_that_they_can_translate compiles_for 80,90a '80>sm_80 90a>sm_90a 90>compute_90'
+    check the_default_is_all_that_the_toolkit_serves compiles_for '' '80>sm_80 90>sm_90 100>sm_100 100>compute_100'
+}
+
 install_puts_everything() {
     make -s -C "$build" install DESTDIR="$work/root" prefix=/usr || return 1
     local file
@@ -69,19 +122,20 @@ cblas_learns_as_onednn_does() {
 }
 
 no_matrix_library_is_refused
+what_cuda_cannot_do_is_refused
 check install_puts_everything_in_its_place install_puts_everything
 check uninstall_leaves_no_file uninstall_removes_everything
 check dist_holds_every_file_of_the_repository dist_holds_every_file
 
 if [ "$all" = 1 ]; then
-    check gcc_compiles_inside_the_tree_without_a_warning compiles_cleanly "$work/source" "$work/source"
+    check gcc_compiles_inside_the_tree_without_a_warning compiles_cleanly "$work/source" "$work/source" --without-cuda
     (cd "$work/source" && make -s distclean) >"$work/distclean" 2>&1 || bad distclean_of_a_tree "$(cat "$work/distclean")"
     if command -v clang-14 >/dev/null; then
-        check clang_compiles_without_a_warning compiles_cleanly "$work/source" "$work/clang" CC=clang-14
+        check clang_compiles_without_a_warning compiles_cleanly "$work/source" "$work/clang" CC=clang-14 CXX=clang++-14 --with-cuda-arch=90
     else
         skip clang_compiles_without_a_warning "no clang-14"
     fi
-    if compiles_cleanly "$work/source" "$work/cblas" --without-onednn >"$work/cblas.log" 2>&1; then
+    if compiles_cleanly "$work/source" "$work/cblas" --without-onednn --without-cuda >"$work/cblas.log" 2>&1; then
         ok without_onednn_it_compiles_with_cblas_and_without_a_warning
         check version_tells_the_cblas_in_use bash -c "'$work/cblas/stagecoach' --version | grep CBLAS"
         check unit_tests_pass_with_cblas make -s -C "$work/cblas" check TESTS="$(unit_programs)"
@@ -92,6 +146,7 @@ if [ "$all" = 1 ]; then
         bad without_onednn_it_compiles_with_cblas_and_without_a_warning "$(tail -n 20 "$work/cblas.log")"
     fi
     mkdir "$work/distcheck"
-    check distcheck_passes bash -c "cd '$work/distcheck' && '$work/source/configure' && make distcheck TESTS='$(unit_programs)'"
+    check distcheck_passes bash -c "cd '$work/distcheck' && '$work/source/configure' --with-cuda-arch=90 &&
+        make distcheck DISTCHECK_CONFIGURE_FLAGS=--with-cuda-arch=90 TESTS='$(unit_programs)'"
 fi
 finish

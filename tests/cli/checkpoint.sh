@@ -93,9 +93,10 @@ printf 'job 4711\nrestart 0\nhost %s\npid %d\nstart 0\n' "$(hostname -s)" $$ >"$
 refuses "a second job is refused by the name of the first" 2 "another job runs in .*job id 4711, .*pid $$ " mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --resume_from_checkpoint latest
 sleep 0 & dead=$!; wait $dead
 printf 'job 4711\nrestart 0\nhost %s\npid %d\nstart 0\n' "$(hostname -s)" $dead >"$work/run/run.lock"
+: >"$work/run/metrics.jsonl.tmp" && cp "$work/run/run.lock" "$work/run/run.lock.stale-0123456789abcdef"
 check "the lock of a dead job is taken over" train run 3 --resume_from_checkpoint latest --max_steps 5
 check "... which is said" grep -q "run.lock is stale: its job (id 4711," "$work/run.log"
-check "a lock is gone at the end" test ! -e "$work/run/run.lock"
+check "a lock is gone at the end, and what starts that were killed left" is "$(cd "$work/run" && ls -A | grep -E 'lock|tmp')" ""
 
 # one rank that cannot write: all end, nothing is left, what was there stays
 # fails_on_rank_1 NAME STATUS PATTERN WRAPPER...: rank 1 runs inside the wrapper
@@ -118,7 +119,7 @@ else
     skip "a file system that one rank cannot write to" "no right to mount"
 fi
 
-# A trace of a save: for every file and directory an fsync after its last change and before the rename that publishes it.
+# A trace of a save: for every file and directory, and those above it that are new, an fsync after its last change and before the rename that publishes it.
 # In: lines of strace -ttt -y of all ranks in order of time. Out: a line per fault, then "N published".
 unsynced() {
     cat >"$work/unsynced.awk" <<'AWK'
@@ -139,7 +140,7 @@ call ~ /^rename/ {
     from = quoted(1); to = quoted(2)
     if (to ~ /checkpoint-[0-9]+$/) {
         n_published++
-        for (path in dirty) if (index(path, from) == 1 || path == parent(from)) print "not synced before it is published: " path
+        for (path in dirty) if (index(path, from) == 1 || index(from, path "/") == 1) print "not synced before it is published: " path
     }
     if (from in dirty) { dirty[to] = dirty[from]; delete dirty[from] }
     changed(parent(from)); changed(parent(to))
@@ -152,14 +153,14 @@ AWK
 if strace -o /dev/null -y -f -ttt true 2>/dev/null; then
     # shellcheck disable=SC2016
     traced=(strace -f -y -ttt -s 4 -e 'trace=openat,creat,write,pwrite64,writev,pwritev,ftruncate,fallocate,fsync,fdatasync,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir')
-    mkdir "$work/trace"
+    mkdir "$work/trace" "$work/traced"
     check "a traced run saves" ranks 2 bash -c '"${@:2}"' - - "${traced[@]}" -ff -o "$work/trace/rank" "$STAGECOACH" train "$work/tiny.cfg" \
-        --output_dir "$work/traced" --max_steps 2 --disable_tqdm
+        --output_dir "$work/traced/above/run" --max_steps 2 --disable_tqdm
     for file in "$work"/trace/rank.*; do sed "s/^/${file##*.} /" "$file"; done | sort -s -k2,2 >"$work/trace/all"
     grep -q '/traced/' "$work/trace/all" || bad "the trace shows the save"
     unsynced "$work/trace/all" >"$work/faults"
     check "every file and directory of a save is synced before the rename" is "$(cat "$work/faults")" "1 published"
-    for what in shard-00000 shard-00001 checkpoint.h5 config.cfg manifest /shards\> 'tmp-[0-9a-f]*>' /traced\>; do
+    for what in shard-00000 shard-00001 checkpoint.h5 config.cfg manifest /shards\> 'tmp-[0-9a-f]*>' /run\> /above\> /traced\>; do
         grep -vE "fsync\([0-9]+<[^>]*$what" "$work/trace/all" >"$work/trace/without"
         check "... and without the sync of $what the trace is found wanting" grep -q '^not synced' <(unsynced "$work/trace/without")
     done

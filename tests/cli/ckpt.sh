@@ -192,6 +192,18 @@ check "rm of it" ends 0 ckpt rm "$odd" --yes --json && check "... is JSON" says 
 check "prune below it" bash -c "mkdir -p '$odd/.checkpoint-9.tmp-0123456789abcdef' && '$STAGECOACH' ckpt prune '$odd' --yes --json >'$work/said'"
 check "... is JSON" says "\"directory\": \".*/$shown\"" && rm -r "$odd"
 
+# a format from the future, of which no more is known
+cp -r "$run" "$work/ahead" && printf 'stagecoach checkpoint manifest\nversion 2\nend 9d1e228e151b0626\n' >"$work/ahead/checkpoint-8/manifest"
+check "ls of a newer format" ends 0 ckpt ls "$work/ahead" && check "... says so" says '^ +8 .* newer format: .*checkpoint-8/manifest has format version 2, this program reads version 1'
+check "... in JSON too" ends 0 ckpt ls "$work/ahead" --json && check "... as its state" says '"state": "newer format"'
+check "verify of it" ends 1 ckpt verify "$work/ahead/checkpoint-8" && check "... calls nothing damaged" is "$(head -n 1 "$work/said")" "$work/ahead/checkpoint-8: of a newer format, not checked"
+check "rm of it" ends 0 ckpt rm "$work/ahead/checkpoint-8" && check "... knows what it is" says 'checkpoint-8 is a checkpoint of a newer format: .*version 2'
+refuses "resume_strict refuses it" 1 "checkpoint-8 is of a newer version of stagecoach: .*version 2.*use a newer stagecoach; or allow an older one" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/ahead" --resume_from_checkpoint latest --checkpoint.resume_strict
+check "latest goes on from the one before" train ahead 3 --zero.stage 3 --resume_from_checkpoint latest
+check "... and names it" grep -q 'checkpoint-8 is passed over: .*version 2' "$work/ahead.log"
+check "... and says where it is, and how to go on from it" grep -qE "WARNING .*checkpoint-8, of a newer version of stagecoach, is set aside as .*checkpoint-8.old-[0-9a-f]{16}: to go on from it" "$work/ahead.log"
+
 # rm, prune
 left() { (cd "$1" && ls -Ad checkpoint-* .checkpoint-* 2>/dev/null | paste -sd' '); }
 check "rm says what it would delete" ends 0 ckpt rm "$run/checkpoint-6/" && check "... and how to" says 'would delete .*checkpoint-6 \('
@@ -268,6 +280,11 @@ if [ -e "$fault" ]; then
         full_disk() { env LD_PRELOAD="$fault" FAULT_ROOT="$full/run.lock" FAULT_RANKS="" FAULT_CALL="${call%:*}" FAULT_AT=1 FAULT_KIND="${call#*:}" "$@"; }
         check "rm where the lock's ${call%:*} finds no room" ends 0 full_disk "$STAGECOACH" ckpt rm "$full/some" --yes
         check "... deletes, and gives the lock back" is "$(ls -A "$full")" ""
+        cp -r "$last" "$full/some"
+        check "... and is killed" ends 137 full_disk env FAULT_THEN=rmdir "$STAGECOACH" ckpt rm "$full/some" --yes
+        check "... leaves a link that names it" is "$(readlink "$full/run.lock" | grep -cE "^- 0 $(hostname -s) [0-9]+ [0-9]+\$")" 1
+        check "... which the next takes over" ends 0 ckpt prune "$full" --yes && check "... by itself" says 'run.lock is stale: its job .* is dead; taken over'
+        check "... and ends what was begun" is "$(ls -A "$full")" ""
         rmdir "$full"
     done
     mkdir "$full"

@@ -33,13 +33,14 @@ training:
     bf16_full_eval = true;
 };
 EOF
-refuses errors_are_counted_and_shown_once_by_two_ranks 2 '6 errors in the settings' mpirun -n 2 "${train[@]}" bad.cfg --adam_beta1 2 --n_layer 3
+refuses errors_are_counted_and_shown_once_by_two_ranks 2 '8 errors in the settings' mpirun -n 2 "${train[@]}" bad.cfg --adam_beta1 2 --n_layer 3
 for pattern in 'bad.cfg:3: .*did you mean learning_rate\?' 'bad.cfg:4: .*write 5000000000L' 'bad.cfg:5: .*write it like weight_decay' \
-               'bad.cfg:6: bf16_full_eval is not offered in this version' '--adam_beta1 2: out of range' '--n_layer 3: .*did you mean --model.n_layer\?'; do
+               'bad.cfg:6: bf16_full_eval is not offered in this version' '--adam_beta1 2: out of range' '--n_layer 3: .*did you mean --model.n_layer\?' \
+               'training.output_dir: is not set' 'data.train_file: is not set'; do
     refuses "all_at_once: $pattern" 2 "$pattern" "${train[@]}" bad.cfg --adam_beta1 2 --n_layer 3
 done
 
-refuses missing_file_is_one_message_of_three_ranks 2 'nowhere.cfg: cannot be read: No such file' mpirun -n 3 "${train[@]}" nowhere.cfg
+refuses missing_file_is_one_message_of_three_ranks 2 'error: nowhere.cfg: cannot be read: No such file' mpirun -n 3 "${train[@]}" nowhere.cfg
 refuses directory_is_no_configuration 2 'zero: is a directory' "${train[@]}" zero
 refuses executable_is_no_configuration 2 'give a configuration file' "${train[@]}" "$STAGECOACH"
 printf 'training: {\n  lr_scheduler_type = cosine;\n};\n' >syntax.cfg

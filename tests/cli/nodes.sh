@@ -3,6 +3,7 @@
 # Two ranks count as a node here, and each node mounts its own directory at the same path.
 # shellcheck source=../lib.sh disable=SC2154
 . "$(dirname "$0")/../lib.sh"
+fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
 mkdir "$work/local"
 # shellcheck disable=SC2016
 mine='mount --bind "$0/disk-$((OMPI_COMM_WORLD_RANK / ${PER_NODE:-2}))" "$0/local" && exec "$@"'
@@ -30,11 +31,12 @@ has() { grep -qE -- "$2" "$work/$1.log" || { tail -n 30 "$work/$1.log"; return 1
 disks 3
 check "a run without node-local checkpoints" train straight 6
 
-# interrupted NAME OPTION...: a run whose shared checkpoint is old and whose node-local ones are newer, killed after update 14
+# interrupted NAME OPTION...: a run whose shared checkpoint is old and whose node-local ones are newer, killed after update 14; as $work/run, then moved to NAME
 local_options=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 4)
 interrupted() {
     local name=$1; shift
-    train "$name" 6 "${local_options[@]}" "$@" --max_steps 14 && rm -rf "$work/newest-$name" && mv "$work/$name/checkpoint-14" "$work/newest-$name"
+    rm -rf "${work:?}/run" "$work/newest-$name"
+    train run 6 "${local_options[@]}" "$@" --max_steps 14 && mv "$work/run/checkpoint-14" "$work/newest-$name" && mv "$work/run" "$work/$name"
 }
 for how in partner xor; do
     for lost in 0 1 2; do
@@ -108,7 +110,6 @@ refuses "show says why it cannot" 1 'is only what node 1 of 3 holds of a checkpo
 check "verify finds a damaged parity" is "$(ckpt verify "$part/checkpoint-12" | paste -sd' ' | sed 's/.*: damaged/damaged/')" "damaged   shards/parity-00003: does not fit its hash"
 
 # a disk of one node that fails while files travel
-fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
 syncs="2 3 5"
 [ "${STAGECOACH_TEST_ALL:-0}" = 0 ] || syncs="1 2 3 4 5 6 7"
 for how in partner xor; do
@@ -130,11 +131,38 @@ check "... says so" has other "$work/local/ckpt/[0-9a-f]{16} is of another run, 
 check "... and leaves that one's alone" goes_on xor
 check "... which goes on from them" has run 'resuming .*checkpoint-12 at update 12'
 restored xor
+rm -rf "$work/copied" && cp -r "$work/run" "$work/copied"
+check "a copy of an output_dir" train copied 6 "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint latest
+check "... goes on from what it holds itself" has copied 'resuming .*copied/checkpoint-8 at update 8'
+check "... says why" has copied 'copied is not the directory that its run.json was written in: what nodes hold in .* of run [0-9a-f]{16} is of that one'
+check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/copied/checkpoint-20"
+rm -rf "$work/copied/checkpoint-20"
+check "... and has node-local ones of its own" train copied 6 "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint latest
+check "... from which it goes on" has copied 'resuming .*copied/checkpoint-18 at update 18'
+check "... beside those of the other" goes_on xor
+check "... which goes on from its own" has run 'resuming .*run/checkpoint-12 at update 12'
+restored xor
+rm "$work/run/run.json"
+check "a directory that does not say whose it is" goes_on xor
+check "... is not taken for the one that nodes have something of" has run 'resuming .*run/checkpoint-8 at update 8'
+restored xor
+if [ -e "$fault" ]; then
+    LD_PRELOAD=$fault FAULT_ROOT=$work/run FAULT_RANKS=2 FAULT_CALL=fallocate FAULT_AT=1 FAULT_KIND=ENOSPC refuses "no room to put together what nodes have" 1 \
+        "error: rank 2 on .*cannot write $work/run/.checkpoint-12.tmp-.* needed, .* free\): No space left.*mend that, or go on without it: --resume_from_checkpoint $work/run/checkpoint-8$" \
+        mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/run" "${local_options[@]}" --checkpoint.redundancy xor \
+        --resume_from_checkpoint latest
+    check "... leaves nothing" is "$(kept "$work/run")" "checkpoint-8"
+    check "... and loses nothing" goes_on xor
+    check "... of what nodes have" has run 'resuming .*checkpoint-12 at update 12'
+    restored xor
+fi
 printf 'job 11\nrestart 0\nhost elsewhere\npid 1\nstart 1\n' >"$(echo "$work"/disk-1/ckpt/*)/run.lock"
 refuses "a second job with the same node-local checkpoints" 2 "another job runs in $work/local/ckpt/[0-9a-f]{16}: job id 11, host elsewhere" \
     mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/run" "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint latest
 disks 3
+mkdir "$work/disk-0/ckpt" && touch -d '2 hours ago' "$work/disk-0/ckpt/.node-0123456789abcdef" && touch "$work/disk-0/ckpt/.node-fedcba9876543210"
 check "a run that is killed before it shared anything" train early 6 "${local_options[@]}" --max_steps 6 --checkpoint.flush_every 100
+check "... clears away marks of old starts, and not those of others that start now" is "$(cd "$work/disk-0/ckpt" && ls -A | grep node-)" .node-fedcba9876543210
 rm -rf "$work/early/checkpoint-6"
 check "... goes on from what its nodes have" train early 6 "${local_options[@]}" --resume_from_checkpoint auto
 check "... as its directory says whose they are" has early 'resuming .*checkpoint-4 at update 4'
@@ -172,7 +200,7 @@ for how in xor partner; do
     PER_NODE=3 check "$how: nodes whose ranks share files" interrupted "files-$how" "${shared[@]}"
     check "... are as many" is "$(ls "$work"/disk-1/ckpt/*/checkpoint-12/shards | grep -c "^shard.*-of-00004.h5")" $([ $how = xor ] && echo 2 || echo 4)
     rm -rf "$work/disk-1" && mkdir "$work/disk-1"
-    PER_NODE=3 check "... make up for a lost one" train "files-$how" 6 "${local_options[@]}" "${shared[@]}" --resume_from_checkpoint latest
+    PER_NODE=3 check "... make up for a lost one, after output_dir was moved" train "files-$how" 6 "${local_options[@]}" "${shared[@]}" --resume_from_checkpoint latest
     check "... from the newest" has "files-$how" 'resuming .*checkpoint-12 at update 12'
     check "... to the same end" same_state "$work/straight/checkpoint-20" "$work/files-$how/checkpoint-20"
 done
@@ -200,6 +228,26 @@ check "... whole" "$STAGECOACH" ckpt verify "$work/disk-0/out/checkpoint-20" "$w
 check "... the same" diff -r "$work/disk-0/out/checkpoint-20" "$work/disk-1/out/checkpoint-20"
 check "... and the run goes on from them" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 22
 check "... on every node" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22/checkpoint-18 checkpoint-20 checkpoint-22"
+
+# what is damaged on a node
+mkdir "$work/kept-each" && cp -r "$work"/disk-[01] "$work/kept-each"
+marr "$work/disk-1/out/checkpoint-22/shards/shard-00002-of-00004.h5"
+check "the newest is damaged on one node" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
+check "... and is given to it by the other" has local/out "$work/local/out lacked checkpoint-22: it is copied from node 0"
+check "... to go on from" has local/out 'resuming .*checkpoint-22 at update 22'
+check "... the same on both" diff -r "$work/disk-0/out/checkpoint-22" "$work/disk-1/out/checkpoint-22"
+cp -r "$work/disk-0/out/checkpoint-24" "$work/straight-24"
+check "... and nothing is thrown away" is "$(ls "$work/disk-1/out" | grep -cE '^checkpoint-22.old-[0-9a-f]{16}$')" 1
+marr "$work/disk-0/out/checkpoint-24/shards/shard-00000-of-00004.h5"; marr "$work/disk-1/out/checkpoint-24/shards/shard-00003-of-00004.h5"; rm -rf "$work/disk-1/out/checkpoint-22"
+check "the newest is damaged on both, and one lacks that before" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
+check "... which it is given" has local/out 'resuming .*checkpoint-22 at update 22'
+check "... to the same end as before" same_state "$work/straight-24" "$work/disk-1/out/checkpoint-24"
+rm -rf "$work"/disk-[01] && cp -r "$work/kept-each"/disk-[01] "$work"
+printf 'job 11\nrestart 0\nhost elsewhere\npid 1\nstart 1\n' >"$work/disk-1/out/run.lock"
+refuses "a second job in the output_dir of another node" 2 "another job runs in $work/local/out: job id 11, host elsewhere" \
+    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint latest
+check "... leaves no lock of its own" is "$(cat "$work"/disk-?/out/run.lock | head -n 1)" "job 11"
+rm "$work/disk-1/out/run.lock"
 
 # a new disk in the place of the first node's, and one that lacks the newest
 rm -rf "$work/disk-0" && mkdir "$work/disk-0"

@@ -27,8 +27,8 @@ check "a link that a kill left behind" train newest --save_total_limit 2 --resum
 check "... goes to the best at the next start" is "$(readlink "$work/newest/best")" "$best"
 check "... and what else was left of it is gone" is "$(cd "$work/newest" && ls -A | grep tmp)" ""
 
-# With a learning rate that ruins the model, the last evaluation is not the best.
-ruin=(--learning_rate 3 --lr_scheduler_type constant --max_grad_norm none)
+# A learning rate that grows until it has ruined the model, whatever the text: the first evaluation is the best, not the last.
+ruin=(--learning_rate 3 --lr_scheduler_type constant_with_warmup --warmup_steps 20 --max_grad_norm none)
 check "a run that gets worse" train worse "${ruin[@]}" --save_total_limit 1 --load_best_model_at_end
 # order NAME: steps from the least to the greatest loss
 order() { sed -nE 's/.*update ([0-9]+)\/20  eval_loss ([0-9.]+).*/\2 \1/p' "$work/$1.log" | sort -g | cut -d' ' -f2; }

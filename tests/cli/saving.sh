@@ -31,6 +31,9 @@ check "saving while training stands still" train still 3 --checkpoint.async fals
 for stage in 0 3; do
     check "saving in the background at stage $stage" train "go$stage" 3 --zero.stage $stage
     has "go$stage" 'written in the background from copies of' || bad "the log says so"
+    size=$(find "$work/go$stage/checkpoint-8" -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%.1f KiB", n / 1024 }')
+    check "... and what was saved, how fast, and what training waited for" has "go$stage" \
+        "saved .*/checkpoint-8 \($size\) in [0-9.]+ s, [0-9.]+ [KMG]iB/s; training waited [0-9.]+ s of it, [0-9.]+ s for the copy of the shards; an update takes [0-9.]+ s\$"
     for step in 4 8 12; do check "... checkpoint-$step holds the same bits" same_state "$work/still/checkpoint-$step" "$work/go$stage/checkpoint-$step"; done
 done
 for writers in 1 2; do

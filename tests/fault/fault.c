@@ -7,6 +7,7 @@
  *   FAULT_CALL   only calls of this name count: unlink, rmdir, ...; empty: all
  *   FAULT_KIND   EIO, ENOSPC, EDQUOT, SHORT (half is written, the rest fails with ENOSPC), KILL (SIGKILL), SLEEP (every call from there on
  *                takes FAULT_MS milliseconds more)
+ *   FAULT_THEN   after that, the first call of this name, on whatever path, ends in SIGKILL
  *   FAULT_MEMINFO  is read in the place of /proc/meminfo
  *   FAULT_COUNT  file to which the number of calls is written, with .RANK appended; and what each call was
  */
@@ -25,7 +26,7 @@
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int n_calls;
+static int n_calls, has_failed;
 
 static const char *setting(const char *name)
 {
@@ -59,6 +60,7 @@ static int fault(const char *call, const char *path)
 {
     const char *root = setting("FAULT_ROOT"), *kind = setting("FAULT_KIND");
     int saved = errno, outcome = 0;
+    if (has_failed && strcmp(call, setting("FAULT_THEN")) == 0) kill(getpid(), SIGKILL);
     if (!*root || strncmp(path, root, strlen(root)) != 0 || (*setting("FAULT_CALL") && strcmp(call, setting("FAULT_CALL")) != 0)) return 0;
     pthread_mutex_lock(&lock);
     if (n_calls > 0 || strstr(path, "checkpoint-")) {
@@ -70,6 +72,7 @@ static int fault(const char *call, const char *path)
             nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
         } else if (is_chosen() && n_calls == at) {
             if (strcmp(kind, "KILL") == 0) kill(getpid(), SIGKILL);
+            has_failed = 1;
             outcome = strcmp(kind, "EIO") == 0 ? EIO : strcmp(kind, "EDQUOT") == 0 ? EDQUOT : strcmp(kind, "SHORT") == 0 ? -1 : ENOSPC;
         }
     }

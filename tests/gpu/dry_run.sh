@@ -19,10 +19,29 @@ else
     skip "... and are JSON" "no python3"
 fi
 check "a profile is kept" grep -q "GPU" gpu-profile.txt
+late() { dry GPU_STEPS="profile training" GPU_SECONDS=0 && grep -q '"training": "left out: no time"' gpu-results.json; }
+check "what has no time left is left out" late
 no_gpu() { dry EMULATED_NO_DRIVER=1 GPU_STEPS=kernels; [ $? -eq 77 ]; }
 kernels=$build/tests/gpu/test_kernels
 check "without a GPU the exit status is 77" no_gpu
 wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a failed check is told by the exit status" wrong
 check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
+
+# A bundle brings all but the C library and the shell, from wherever it is put.
+bundle() {
+    STAGECOACH=$build/tests/gpu/stagecoach-emulated DEVICE_KERNELS=$build/tests/gpu/test_kernels DEVICE_BENCH=$build/tests/gpu/bench_emulated \
+        bash "$script" --bundle "$work/bundle" && mkdir elsewhere && mv bundle elsewhere/
+}
+bundled() { env -i PATH=/usr/bin:/bin DRY=1 EMULATED_GPUS=2 GPU_STEPS="nccl profile" "$@" bash "$work/elsewhere/bundle/run.sh"; }
+check "a bundle can be made" bundle
+if command -v strace >/dev/null; then
+    check "it works elsewhere" bundled strace -f -qq --seccomp-bpf -e trace=openat,execve -e status=successful -o opened
+    stray() { sed -n 's/.*"\(\/[^"]*\)".*/\1/p' opened | sort -u | grep -vF "$work/elsewhere/" | grep -E '/lib(mpi|open-|hdf5|sz|dnnl|config|jansson|xxhash|hwloc|event|pmix)[^/]*\.so|/mca_|/bin/(mpirun|orted)$'; }
+    check "... with no library from where it was made" eval '! stray'
+    check "... but its own" grep -q "$work/elsewhere/bundle/.*/mca_.*so" opened
+else
+    check "it works elsewhere" bundled
+    skip "... with no library from where it was made" "no strace"
+fi
 finish

@@ -1,11 +1,13 @@
 #!/bin/bash
-# Checks stagecoach on the GPU of this machine, then measures; less than 8 minutes. The results are gpu-results.json in the current directory.
+# Checks stagecoach on the GPU of this machine, then measures; less than 8 minutes. The results are gpu-results.json in the current directory,
+# written anew after every step.
 #   tests/gpu/run.sh                 in the build directory of a program with CUDA, after make && make test-programs
 #   tests/gpu/run.sh --bundle DIR    there, too: puts all that is needed into DIR, for a machine without compilers; then there: DIR/run.sh
 #   PEER_PYTHON=python3              a Python with torch and transformers: measured beside ours
 #   LIBRARIES=DIR:DIR                where cuBLASLt and NCCL are, if the loader and PEER_PYTHON do not know
 #   GPU_BATCH=32 GPU_BATCH_XL=8      samples of a micro-batch, with GPT-2 of 124 million and of 1.5 billion parameters
 #   GPU_STEPS="kernels ..."          only these of: kernels training nccl bench small xl profile
+#   GPU_SECONDS=470                  what would begin later is left out, what still runs then is ended
 # Exit status: 0 all checks passed; 1 one failed; 77 there is no GPU.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,14 +15,17 @@ started=$(date +%s)
 die() { echo "run.sh: $1" >&2; exit 1; }
 
 # ---- a bundle: programs, the libraries they load but those of the system, and MPI's plugins
-programs="stagecoach tests/gpu/device_kernels tests/bench/kernels tests/bench/tokens"
+stagecoach=${STAGECOACH:-$PWD/stagecoach} kernels=${DEVICE_KERNELS:-$PWD/tests/gpu/device_kernels}
+bench=${DEVICE_BENCH:-$PWD/tests/bench/kernels} tokens=$PWD/tests/bench/tokens
 copy_libraries() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | grep -vE '/(libc|libm|ld-linux[^/]*|libpthread|libdl|librt)\.so' | sort -u; }
 bundle() {
     local to=$1 path prefix name
-    for name in $programs; do [ -x "$name" ] || die "there is no $name here: make && make test-programs, in the build directory"; done
     mkdir -p "$to/bin" "$to/lib" "$to/mpi" || exit 1
-    # shellcheck disable=SC2086
-    cp $programs "$to/bin/" && cp "$here/run.sh" "$here/../bench/peer_model.py" "$to/" || exit 1
+    for name in stagecoach kernels bench tokens; do
+        [ -x "${!name}" ] || die "there is no ${!name}: make && make test-programs, in the build directory"
+        cp "${!name}" "$to/bin/$name" && strip --strip-debug "$to/bin/$name" || exit 1
+    done
+    cp "$here/run.sh" "$here/../bench/peer_model.py" "$to/" || exit 1
     prefix=$(ompi_info --path prefix | awk '{ print $2 }')
     for path in libdir pkglibdir pkgdatadir; do
         path=$(ompi_info --path $path | awk '{ print $2 }')
@@ -40,27 +45,27 @@ bundle() {
 if [ "${1:-}" = --bundle ]; then [ -n "${2:-}" ] || die "--bundle DIR"; bundle "$2"; exit 0; fi
 [ $# -eq 0 ] || die "there is no argument $1"
 
-work=$(mktemp -d "$PWD/gpu-run.XXXXXX")
+work=$(mktemp -d "${TMPDIR:-/tmp}/gpu-run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 LIBRARIES=${LIBRARIES:-}
 PEER_PYTHON=${PEER_PYTHON:-}
+# Ours have the libraries of the bundle, other programs do not: what fits Debian's may not fit this machine's.
+ours=(env)
+own_libraries=
+peer_script=$here/../bench/peer_model.py
 if [ -d "$here/bin" ]; then # a bundle
-    in_bundle() { echo "$here/bin/$(basename "$1")"; }
-    peer_script=$here/peer_model.py
-    export PATH=$here/mpi/bin:$PATH OPAL_PREFIX=$here/mpi LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-    [ -d "$here/lib/pmix" ] && export PMIX_MCA_mca_base_component_path=$here/lib/pmix
-else
-    in_bundle() { echo "$PWD/$1"; }
-    peer_script=$here/../bench/peer_model.py
+    stagecoach=$here/bin/stagecoach kernels=$here/bin/kernels bench=$here/bin/bench tokens=$here/bin/tokens peer_script=$here/peer_model.py
+    own_libraries=$here/lib
+    ours+=("PATH=$here/mpi/bin:$PATH" "OPAL_PREFIX=$here/mpi")
+    [ -d "$here/lib/pmix" ] && ours+=("PMIX_MCA_mca_base_component_path=$here/lib/pmix")
 fi
-stagecoach=${STAGECOACH:-$(in_bundle stagecoach)} kernels=${DEVICE_KERNELS:-$(in_bundle tests/gpu/device_kernels)}
-bench=${DEVICE_BENCH:-$(in_bundle tests/bench/kernels)} tokens=$(in_bundle tests/bench/tokens)
 # PyTorch brings libraries of its own.
 if [ -n "$PEER_PYTHON" ]; then
     site=$("$PEER_PYTHON" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
-    for directory in "$site"/*/lib; do [ -d "$directory" ] && LIBRARIES=$LIBRARIES:$directory; done
+    for directory in "$site"/*/lib; do [ -d "$directory" ] && LIBRARIES=${LIBRARIES:+$LIBRARIES:}$directory; done
 fi
-[ -z "$LIBRARIES" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$LIBRARIES
+search=$own_libraries:${LD_LIBRARY_PATH:-}:$LIBRARIES
+ours+=("LD_LIBRARY_PATH=$(tr -s : <<<"$search" | sed 's/^://; s/:$//')")
 # More ranks than cores, root, one machine.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_vader_single_copy_mechanism=none
@@ -74,15 +79,20 @@ write_results() {
     local i
     { printf '{'; for i in "${!members[@]}"; do printf '%s\n  %s' "$([ "$i" -gt 0 ] && echo ,)" "${members[$i]}"; done; printf '\n}\n'; } >gpu-results.json
 }
+now_s() { echo $(($(date +%s) - started)); }
 # passed NAME STATUS: says and keeps how a check went
 passed() {
     local status=passed
     [ "$2" -eq 0 ] || { status=failed; n_bad=$((n_bad + 1)); tail -n 25 "$work/log" >&2; }
-    echo "$(($(date +%s) - started)) s: $1 $status"
+    [ "$2" -ne 124 ] || status="no end in time"
+    echo "$(now_s) s: $1 $status"
     put "$1" "\"$status\""
     write_results
 }
-limited() { timeout -k 5 "$@" >"$work/out" 2>"$work/log"; }
+# seconds MOST: or as many as are left
+seconds() { local left=$((${GPU_SECONDS:-470} - $(now_s))); echo $((left < 1 ? 1 : left < $1 ? left : $1)); }
+# limited SECONDS COMMAND...: of ours
+limited() { local most=$1; shift; timeout -k 5 "$(seconds "$most")" "${ours[@]}" "$@" >"$work/out" 2>"$work/log"; }
 
 # ---- checks
 small_model=(--model.n_positions 64 --model.n_embd 128 --model.n_layer 3 --model.n_head 2 --data.block_size 64 --per_device_train_batch_size 8)
@@ -158,7 +168,7 @@ gpt2() {
     [ $status -ne 0 ] || last=$(number "$work/$name/metrics.jsonl" tokens_per_second)
     [ -z "$last" ] || cp "$work/$name/run.json" "gpu-$name.json"
     if [ -n "$PEER_PYTHON" ] && [ -n "$last" ]; then
-        echo 25 | timeout -k 5 150 "$PEER_PYTHON" "$peer_script" --device cuda --compile --bf16 --batch "$batch" --length $length --size "$size" >"$work/peer" 2>"$work/peer.log" &&
+        echo 25 | timeout -k 5 "$(seconds 150)" "$PEER_PYTHON" "$peer_script" --device cuda --compile --bf16 --batch "$batch" --length $length --size "$size" >"$work/peer" 2>"$work/peer.log" &&
             peer=$(awk '{ n = 0; for (i = NF - 10; i < NF; i++) { s += $i; n++ } printf "%.6g", s / n }' "$work/peer") && peer_peak=$(awk '{ print $NF }' "$work/peer") ||
             tail -n 5 "$work/peer.log" >&2
     fi
@@ -181,19 +191,20 @@ measure_profile() {
 
 put date "\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\""
 put gpu "\"$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null | head -n 1)\""
-put program "\"$("$stagecoach" --version | head -n 1)\""
+put program "\"$("${ours[@]}" "$stagecoach" --version | head -n 1)\""
 head -c 1000000 /dev/urandom >"$work/random.txt"
 for file in "small 256" "large 50257"; do
-    "$tokens" "$work/${file% *}.h5" "${file#* }" "$work/random.txt" || die "no token file"
+    "${ours[@]}" "$tokens" "$work/${file% *}.h5" "${file#* }" "$work/random.txt" || die "no token file"
 done
 for step in ${GPU_STEPS:-kernels training nccl bench small xl profile}; do
+    if [ "$(now_s)" -ge "${GPU_SECONDS:-470}" ]; then put "$step" '"left out: no time"'; continue; fi
     case $step in
     kernels | training | nccl) "check_$step" ;;
     bench | small | xl | profile) "measure_$step" ;;
     *) die "there is no step '$step'" ;;
     esac
 done
-put seconds $(($(date +%s) - started))
+put seconds "$(now_s)"
 write_results
 echo "$n_bad failed; results are in gpu-results.json"
 exit $((n_bad > 0))
