@@ -102,41 +102,34 @@ done:
     return st;
 }
 
-static int count_all(const uint64_t *all)
-{
-    int core[N_CPUS];
-    for (int cpu = 0; cpu < N_CPUS; cpu++) core[cpu] = has(all, cpu) ? sgc_cores_of(cpu) : cpu;
-    return count_cores(all, WORDS, core);
-}
-
 /* Of the CPUs in `all`, those of the k-th core. */
-static void core_mask(const uint64_t *all, int k, uint64_t *mask)
+static void core_mask(const uint64_t *all, const int *core, int k, uint64_t *mask)
 {
     uint64_t seen[WORDS] = {0};
     int n = 0, wanted = -1;
     for (int cpu = 0; cpu < N_CPUS; cpu++) {
         if (!has(all, cpu)) continue;
-        int core = sgc_cores_of(cpu);
-        if (!has(seen, core) && n++ == k) wanted = core;
-        seen[core / 64] |= (uint64_t)1 << (core % 64);
-        if (core == wanted) mask[cpu / 64] |= (uint64_t)1 << (cpu % 64);
+        if (!has(seen, core[cpu]) && n++ == k) wanted = core[cpu];
+        seen[core[cpu] / 64] |= (uint64_t)1 << (core[cpu] % 64);
+        if (core[cpu] == wanted) mask[cpu / 64] |= (uint64_t)1 << (cpu % 64);
     }
 }
 
 void sgc_threads_bind(const sgc_threads *t)
 {
     const char *const users[] = {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"};
+    uint64_t all[WORDS] = {0};
+    int core[N_CPUS];
     if (t->n < 2 || t->n != t->n_cores || t->n_sharing > 1) return;
     for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++)
         if (getenv(users[i])) return;
-    uint64_t all[WORDS] = {0};
     sgc_cores_mask(all);
-    if (count_all(all) != t->n) return; /* bound before */
+    for (int cpu = 0; cpu < N_CPUS; cpu++) core[cpu] = has(all, cpu) ? sgc_cores_of(cpu) : cpu;
+    if (count_cores(all, WORDS, core) != t->n) return; /* bound before */
 #pragma omp parallel num_threads(t->n)
     {
         uint64_t own[WORDS] = {0};
-        core_mask(all, omp_get_thread_num(), own);
-#pragma omp barrier /* the masks of all are known before one is changed */
+        core_mask(all, core, omp_get_thread_num(), own);
         sgc_cores_bind(own);
     }
 }
