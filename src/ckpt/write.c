@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cores.h"
 #include "base/log.h"
 #include "ckpt/save_impl.h"
 
@@ -204,6 +205,12 @@ static void *work(void *arg)
     return NULL;
 }
 
+static void *work_in_thread(void *arg)
+{
+    sgc_cores_unbind(); /* else it shares the core of the thread that made it */
+    return work(arg);
+}
+
 static void enter(sgc_save *s, sgc_save_phase next)
 {
     sigset_t all, before;
@@ -212,7 +219,7 @@ static void enter(sgc_save *s, sgc_save_phase next)
     if (s->in_background) {
         sigfillset(&all); /* signals are the main thread's */
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
+        s->has_thread = pthread_create(&s->thread, NULL, work_in_thread, s) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     if (!s->has_thread) work(s);

@@ -117,6 +117,7 @@ typedef struct sgc_device_ops {
      * caller is to lend (sgc_device.lent) to each call of attention_forward and of attention_backward. NULL: there is nothing to prepare.
      * SGC_ECONFIG: what the settings ask for is not to be had for this shape. */
     sgc_status (*attention_prepare)(sgc_device *d, const sgc_attention_shape *s, size_t bytes[2]);
+    bool rounds_in_place;    /* values may take the place of the wide numbers that they are made of, in cross_entropy and narrow */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
     void (*embedding_forward)(sgc_device *d, void *x, const int32_t *token, const void *wte, const void *wpe, int64_t B, int64_t T, int64_t C, int64_t position);
@@ -156,8 +157,9 @@ typedef struct sgc_device_ops {
     void (*dropout)(sgc_device *d, void *y, const void *x, int64_t B, int64_t n_per_sample, const sgc_dropout *drop);
 
     /* Rows of logits [N, V], wide, against target [N] (-100: ignored, loss 0). loss [N] in nats, smoothed: (1 - s) * nll + s * mean over V of
-     * -log p. dlogits (NULL: none) [N, V], values: d(*scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one.
-     * scale: the device's memory, read for dlogits only. ld: elements from one row of logits, and of dlogits, to the next. */
+     * -log p. dlogits (NULL: none) [N, V], values: d(*scale * sum of losses)/d logits, zero in ignored rows; may be logits where both types are one, or
+     * with rounds_in_place: then each row begins where that of the logits does. Else ld: elements from one row of logits, and of dlogits, to the next.
+     * scale: the device's memory, read for dlogits only. */
     void (*cross_entropy)(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V, int64_t ld,
                           double smoothing, const double *scale);
 
@@ -167,7 +169,7 @@ typedef struct sgc_device_ops {
                   double weight_decay, const sgc_adamw *a);
     /* out[i] = sum of squares, in double and a fixed order, of block i of x, of type x_type as above: [n / block]; n is a multiple of block */
     void (*block_square_sums)(sgc_device *d, double *out, const void *x, sgc_dtype x_type, int64_t n, int64_t block);
-    /* Wide numbers rounded to values, to nearest even: [n] */
+    /* Wide numbers rounded to values, to nearest even: [n]. With rounds_in_place both may begin at the same place. */
     void (*narrow)(sgc_device *d, void *values, const void *wide, int64_t n);
     /* sum[i] += x[i]: wide, [n] */
     void (*add_into)(sgc_device *d, void *sum, const void *x, int64_t n);

@@ -2,6 +2,7 @@
  * Output layer and loss of causal language modelling. The logits of all rows never exist together: rows go through in chunks, and when
  * training the gradient of a chunk is made as soon as its loss is known, so that the forward pass leaves this work to the backward.
  * Rows of logits stand apart by what products like: V may be an odd number.
+ * Where the device can, the gradient takes the place of the logits.
  * N rows, C channels, V vocabulary, R rows of a chunk.
  */
 #include "graph/graph_impl.h"
@@ -28,6 +29,7 @@ static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
 {
     int64_t N = n->in[0]->rows, C = n->in[0]->cols, V = n->in[1]->rows, ld = b.logits->cols;
     size_t row_bytes = (size_t)C * n->in[0]->element_bytes;
+    const int64_t gradient_ld = b.dlogits == b.logits ? ld * (int64_t)(b.logits->element_bytes / n->in[0]->element_bytes) : ld;
     const void *w = AT(n->in[1]);
     const int32_t *target = g->targets.device;
     const sgc_factors *factors = g->factors.device;
@@ -41,9 +43,9 @@ static void run_chunks(const sgc_graph *g, const sgc_node *n, buffers b)
         sgc_graph_between(g);
         if (!b.dx) continue;
         OPS->matmul(g->device, &(sgc_matmul){.c = AT(b.dw), .c_is_wide = true, .add = first > 0 || sgc_adds(g, b.dw), .a = AT(b.dlogits), .ta = true,
-                                             .lda = ld, .b = x, .m = V, .n = C, .k = R});
+                                             .lda = gradient_ld, .b = x, .m = V, .n = C, .k = R});
         sgc_graph_between(g);
-        OPS->matmul(g->device, &(sgc_matmul){.c = (char *)AT(b.dx) + (size_t)first * row_bytes, .add = n->add, .a = AT(b.dlogits), .lda = ld, .b = w,
+        OPS->matmul(g->device, &(sgc_matmul){.c = (char *)AT(b.dx) + (size_t)first * row_bytes, .add = n->add, .a = AT(b.dlogits), .lda = gradient_ld, .b = w,
                                              .m = R, .n = C, .k = V});
     }
 }
@@ -85,7 +87,8 @@ static void deferred_backward(sgc_graph *g, const sgc_node *n)
     bool add;
     sgc_tensor *dx = sgc_grad_target(g, n->in[0], &add);
     sgc_tensor *logits = sgc_wide_new(g, R, row_stride(g, V));
-    sgc_tensor *dlogits = OPS->value == OPS->wide ? logits : sgc_values_new(g, R, row_stride(g, V)); /* in place where the types allow it */
+    const bool in_place = OPS->value == OPS->wide || OPS->rounds_in_place;
+    sgc_tensor *dlogits = in_place ? logits : sgc_values_new(g, R, row_stride(g, V));
     sgc_node *d = sgc_node_new(g, &loss_gradient);
     *d = (sgc_node){.op = d->op,
                     .in = {n->in[0], n->in[1]},

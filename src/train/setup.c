@@ -196,6 +196,7 @@ static sgc_status derive_local(sgc_run *r)
     SGC_TRY(sgc_model_make(&r->model, &r->config->model, r->data.vocab_size));
     SGC_TRY(sgc_device_open_spec(&r->device, &r->device_spec));
     r->has_device = true;
+    if (!r->device.ops->memory) sgc_threads_bind(&r->threads);
     sgc_warn_device(&r->device, r->world);
 done:
     return st;

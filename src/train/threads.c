@@ -1,16 +1,14 @@
-#define _GNU_SOURCE 1 /* sched_getaffinity */
 #include "train/threads_impl.h"
 
 #include <errno.h>
 #include <omp.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cores.h"
 #include "base/log.h"
 
-enum { WORDS = 64, N_CPUS = 64 * WORDS }; /* the largest node that is looked at in full */
+enum { WORDS = SGC_CORES_WORDS, N_CPUS = SGC_CORES_CPUS };
 
 sgc_status sgc_threads_parse(const char *text, int *n)
 {
@@ -57,31 +55,6 @@ void sgc_threads_share(sgc_threads *t, const uint64_t *mask, int n_ranks, int ra
     if (t->n < 1) t->n = 1;
 }
 
-/* The lowest CPU of the core that a CPU belongs to; the CPU itself where the system does not tell. */
-static int core_of(int cpu)
-{
-    char path[96];
-    int first = cpu;
-    snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-    FILE *f = fopen(path, "re");
-    if (!f) return cpu;
-    if (fscanf(f, "%d", &first) != 1 || first < 0 || first >= N_CPUS) first = cpu;
-    fclose(f);
-    return first;
-}
-
-static void own_mask(uint64_t *mask)
-{
-    cpu_set_t *set = CPU_ALLOC(N_CPUS);
-    if (set && sched_getaffinity(0, CPU_ALLOC_SIZE(N_CPUS), set) == 0)
-        for (int cpu = 0; cpu < N_CPUS; cpu++)
-            if (CPU_ISSET_S((size_t)cpu, CPU_ALLOC_SIZE(N_CPUS), set)) mask[cpu / 64] |= (uint64_t)1 << (cpu % 64);
-    if (set) CPU_FREE(set);
-    bool is_empty = true;
-    for (int k = 0; k < WORDS; k++) is_empty = is_empty && mask[k] == 0;
-    if (is_empty) mask[0] = 1; /* the system does not tell */
-}
-
 /* Once for the node where all is shared; a rank that is bound too narrowly says so itself. */
 static void warn(const sgc_threads *t, const sgc_world *w)
 {
@@ -100,12 +73,12 @@ static sgc_status share(sgc_threads *t, sgc_world *w, int64_t *mask)
 {
     sgc_status st = SGC_OK;
     int core[N_CPUS];
-    own_mask((uint64_t *)mask + w->node_rank * WORDS);
+    sgc_cores_mask((uint64_t *)mask + w->node_rank * WORDS);
     SGC_TRY(sgc_sum_int64(w->node, mask, w->node_size * WORDS));
     for (int cpu = 0; cpu < N_CPUS; cpu++) {
         bool is_used = false;
         for (int r = 0; r < w->node_size && !is_used; r++) is_used = has((const uint64_t *)mask + r * WORDS, cpu);
-        core[cpu] = is_used ? core_of(cpu) : cpu;
+        core[cpu] = is_used ? sgc_cores_of(cpu) : cpu;
     }
     sgc_threads_share(t, (const uint64_t *)mask, w->node_size, w->node_rank, WORDS, core);
     int64_t n_node = t->n;
@@ -127,4 +100,36 @@ sgc_status sgc_threads_set(sgc_threads *t, sgc_world *w)
 done:
     free(mask);
     return st;
+}
+
+/* Of the CPUs in `all`, those of the k-th core. */
+static void core_mask(const uint64_t *all, const int *core, int k, uint64_t *mask)
+{
+    uint64_t seen[WORDS] = {0};
+    int n = 0, wanted = -1;
+    for (int cpu = 0; cpu < N_CPUS; cpu++) {
+        if (!has(all, cpu)) continue;
+        if (!has(seen, core[cpu]) && n++ == k) wanted = core[cpu];
+        seen[core[cpu] / 64] |= (uint64_t)1 << (core[cpu] % 64);
+        if (core[cpu] == wanted) mask[cpu / 64] |= (uint64_t)1 << (cpu % 64);
+    }
+}
+
+void sgc_threads_bind(const sgc_threads *t)
+{
+    const char *const users[] = {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"};
+    uint64_t all[WORDS] = {0};
+    int core[N_CPUS];
+    if (t->n < 2 || t->n != t->n_cores || t->n_sharing > 1) return;
+    for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++)
+        if (getenv(users[i])) return;
+    sgc_cores_mask(all);
+    for (int cpu = 0; cpu < N_CPUS; cpu++) core[cpu] = has(all, cpu) ? sgc_cores_of(cpu) : cpu;
+    if (count_cores(all, WORDS, core) != t->n) return; /* bound before */
+#pragma omp parallel num_threads(t->n)
+    {
+        uint64_t own[WORDS] = {0};
+        core_mask(all, core, omp_get_thread_num(), own);
+        sgc_cores_bind(own);
+    }
 }

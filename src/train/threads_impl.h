@@ -18,6 +18,10 @@ typedef struct sgc_threads {
  */
 sgc_status sgc_threads_set(sgc_threads *t, sgc_world *w);
 
+/* Binds each thread to a core of its own, if the rank has just as many cores, none of them shared with another rank, and the environment does not say
+ * how OpenMP binds. Else the system may keep two threads on one core for seconds. For threads that compute: not where a GPU does. */
+void sgc_threads_bind(const sgc_threads *t);
+
 /* The arithmetic, for tests. mask: [n_ranks][words] of the CPUs of each rank of the node; core: [64 * words] the core of each CPU. */
 void sgc_threads_share(sgc_threads *t, const uint64_t *mask, int n_ranks, int rank, int words, const int *core);
 /* 0: text is NULL or empty. A list (nested regions) counts by its first number. SGC_ECONFIG. */

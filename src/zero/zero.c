@@ -42,7 +42,16 @@ static size_t states_bytes(const sgc_zero *z) { return sizeof(float) * ((z->spec
 static size_t n_held(const sgc_zero *z, bool sharded) { return (size_t)(sharded ? total_shard(z) : total_padded(z)); }
 
 static size_t parameters_held(const sgc_zero *z) { return value_bytes(z) * n_held(z, sgc_zero_shards_parameters(z)); }
-static size_t gradients_held(const sgc_zero *z) { return gradient_bytes(z) * n_held(z, sgc_zero_shards_gradients(z)); }
+static size_t in_place_held(const sgc_zero *z)
+{
+    size_t n = 0;
+    for (int i = 0; i < z->model->n_units && !z->spec.inference; i++) {
+        const sgc_flat *f = &z->units[i].flat;
+        if (sgc_zero_rounds_in_place(z, &z->units[i])) n += (size_t)(sgc_zero_shards_gradients(z) ? f->n_shard : f->n_padded);
+    }
+    return n * gradient_bytes(z);
+}
+static size_t gradients_held(const sgc_zero *z) { return gradient_bytes(z) * n_held(z, sgc_zero_shards_gradients(z)) - in_place_held(z); }
 static size_t states_held(const sgc_zero *z) { return states_bytes(z) * n_held(z, sgc_zero_shards_states(z)); }
 
 static size_t buffer_held(const sgc_zero *z)
@@ -122,7 +131,13 @@ static void point_units(sgc_zero *z)
         if (z->spec.inference) continue;
         for (int slot = SGC_SLOT_EXP_AVG; slot < SGC_N_SLOTS; slot++)
             point_slot(z, u, slot, &optimizer);
-        point(z, u, sgc_zero_shards_gradients(z), sgc_zero_gradient_type(z), &gradients, &u->whole_gradients, &u->gradient_shard);
+        if (sgc_zero_rounds_in_place(z, u)) {
+            void *sum = z->buffer + z->training.backflows[i].gradient_offset;
+            u->whole_gradients = sgc_zero_shards_gradients(z) ? NULL : sum;
+            u->gradient_shard = sgc_zero_part(z, u, sum, sgc_zero_gradient_type(z)); /* at the start of the own sum, or before it */
+        } else {
+            point(z, u, sgc_zero_shards_gradients(z), sgc_zero_gradient_type(z), &gradients, &u->whole_gradients, &u->gradient_shard);
+        }
         if (!sgc_zero_pools_gradients(z)) u->gradients = u->whole_gradients;
         for (int k = 0; k < z->n_levels; k++)
             u->partial[k] = take(&partial, u->flat.n_shard, sizeof(float));
@@ -348,5 +363,6 @@ sgc_zero_cost sgc_zero_expected(const sgc_zero *z)
     double reduced = (sgc_zero_reduces_each(z) ? G : 1) * all;
     double gathered = sgc_zero_shards_parameters(z) ? G * sent_by_stays : all;
     return (sgc_zero_cost){.state_bytes = (double)(parameters_held(z) + gradients_held(z) + states_held(z)),
+                           .in_place_bytes = (double)in_place_held(z),
                            .elements_per_update = (reduced + gathered) * (N - 1) / N};
 }

@@ -69,6 +69,7 @@ sgc_status sgc_zero_drop_gradients(sgc_zero *z);
 typedef struct sgc_zero_cost {
     double state_bytes, elements_per_update;
     double whole_bytes, sharded_bytes; /* of one parameter: state_bytes is whole_bytes P + sharded_bytes P/N */
+    double in_place_bytes;             /* of gradients that are not among them, but in the communication buffer, in place of their sums */
 } sgc_zero_cost;
 sgc_zero_cost sgc_zero_formula(const sgc_zero *z);
 /* The same with this model's padding, alignment, and units that need no second gather: what the counters must show exactly. */

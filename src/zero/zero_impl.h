@@ -59,6 +59,13 @@ static inline sgc_dtype sgc_zero_gradient_type(const sgc_zero *z) { return sgc_z
 /* The backward adds to a pool, not to gradients that are kept. */
 static inline bool sgc_zero_pools_gradients(const sgc_zero *z) { return sgc_zero_shards_gradients(z) || sgc_zero_rounds_gradients(z); }
 
+/* Is the gradient of a unit rounded where it was added up, and stays there until the update? That of the last reduction, after which nothing else
+ * wants its place in the buffer. It is usually the largest, of the embedding. */
+static inline bool sgc_zero_rounds_in_place(const sgc_zero *z, const sgc_zero_unit *u)
+{
+    return sgc_zero_rounds_gradients(z) && z->device->ops->rounds_in_place && z->training.backflows[u->unit->index].last == z->training.n_times - 1;
+}
+
 /* This rank's part of a whole buffer of a unit. */
 static inline void *sgc_zero_part(const sgc_zero *z, const sgc_zero_unit *u, void *whole, sgc_dtype type)
 {

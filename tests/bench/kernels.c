@@ -12,7 +12,7 @@
 #define BENCH_VOCABULARY 50257
 #endif
 enum { C = BENCH_WIDTH, H = C / 64, F = 4 * C, V = BENCH_VOCABULARY, P = 12 * C * C };
-static int64_t B = 4, T = 256, N, R = 320 /* rows of a chunk of logits */, L /* their stride */;
+static int64_t B = 4, T = 256, N, R /* rows of a chunk of logits */, L /* their stride */;
 static double least_s = 0.05;
 
 typedef struct bench {
@@ -108,7 +108,7 @@ static void residual_norm_back(void *arg)
 static void loss(void *arg)
 {
     bench *b = arg;
-    b->ops->cross_entropy(&b->device, b->loss, b->dlogits, b->logits, b->token, R, V, L, 0, b->scale);
+    b->ops->cross_entropy(&b->device, b->loss, b->ops->rounds_in_place ? b->logits : b->dlogits, b->logits, b->token, R, V, L, 0, b->scale);
 }
 
 static void adamw(void *arg)
@@ -280,7 +280,7 @@ int main(int argc, char **argv)
         return 1;
     }
     b.ops = b.device.ops;
-    if (b.ops->memory) R = (int64_t)(b.ops->chunk_bytes / (V * sgc_dtype_bytes(b.ops->wide)) / 32 * 32); /* as the loss head cuts them */
+    R = (int64_t)(b.ops->chunk_bytes / (V * sgc_dtype_bytes(b.ops->wide)) / 32 * 32); /* the most that the loss head takes */
     if (R > N) R = N;
     L = (V + b.ops->row_multiple - 1) / b.ops->row_multiple * b.ops->row_multiple;
     snprintf(row, sizeof(row), "kernels-%s", b.ops->value == SGC_F32 ? "fp32" : b.ops->value == SGC_F16 ? "fp16" : "bf16");

@@ -252,7 +252,9 @@ static void check_costs(run how)
     mpi_assert(r.elements == r.expected.elements_per_update);
     /* Padding adds at most a block a rank and an alignment gap a tensor; what stays gathered saves at most the last unit. */
     int64_t n_padding = 5 * sgc_group_size(ALL) * SGC_FLAT_BLOCK + 50 * SGC_FLAT_ALIGN, n_head = 24 * 2 + (how.untied ? V * 24 : 0);
-    mpi_assert(r.held_bytes >= r.formula.state_bytes && r.held_bytes <= r.formula.state_bytes + 18.0 * (double)n_padding);
+    double state_bytes = r.held_bytes + r.expected.in_place_bytes;
+    mpi_assert((r.expected.in_place_bytes > 0) == (how.bf16 && how.n_micro == 1 && !how.full_determinism));
+    mpi_assert(state_bytes >= r.formula.state_bytes && state_bytes <= r.formula.state_bytes + 18.0 * (double)n_padding);
     mpi_assert(r.elements <= r.formula.elements_per_update + 3.0 * how.n_micro * (double)n_padding);
     mpi_assert(r.elements >= r.formula.elements_per_update - how.n_micro * (double)n_head);
     /* Bytes of a parameter: 16; with bf16 2 + 2 + 12, or 2 + 4 + 12 where several micro-batches are added up. */

@@ -388,6 +388,34 @@ START_TEST(ignored_rows_have_no_loss_and_no_gradient)
 }
 END_TEST
 
+START_TEST(values_take_the_place_of_the_wide_numbers_they_are_made_of)
+{
+    enum { N = 11 * SGC_CPU_PIECE + 5, V = 1003, LD = 1010, R = 40 };
+    sgc_device d;
+    omp_set_num_threads(3);
+    EACH_LEVEL(d, "cpu_bf16") {
+        call c = {.device = &d, .seed = 9};
+        ck_assert(d.ops->rounds_in_place);
+        float *wide = in_wide(&c, N), *logits = in_wide(&c, R * LD);
+        sgc_bf16 *apart = malloc(N * sizeof(*apart)), *gradient = malloc(R * LD * sizeof(*gradient));
+        double loss[2][R];
+        int32_t target[R];
+        for (int n = 0; n < R; n++) target[n] = n % 7 ? n * 25 : -100;
+        d.ops->narrow(&d, apart, wide, N);
+        d.ops->narrow(&d, wide, wide, N);
+        ck_assert_mem_eq(apart, wide, N * sizeof(*apart));
+        d.ops->cross_entropy(&d, loss[0], gradient, logits, target, R, V, LD, 0.1, 0.5);
+        d.ops->cross_entropy(&d, loss[1], logits, logits, target, R, V, LD, 0.1, 0.5);
+        ck_assert_mem_eq(loss[0], loss[1], sizeof(loss[0]));
+        for (int n = 0; n < R; n++) ck_assert_mem_eq(gradient + n * LD, logits + n * LD, V * sizeof(*gradient));
+        free(apart);
+        free(gradient);
+        free_call(&c);
+        sgc_device_close(&d);
+    }
+}
+END_TEST
+
 START_TEST(every_device_fills_every_slot_and_null_needs_no_memory)
 {
     static const char *const names[] = {"cpu", "cpu_bf16", "ref32", "ref64", "null"};
@@ -440,5 +468,6 @@ UNIT_MAIN("kernels", every_kernel_agrees_with_the_reference_at_every_instruction
           the_same_elements_are_dropped_on_every_device,
           masks_of_long_tensors_go_on_beyond_32_bits,
           ignored_rows_have_no_loss_and_no_gradient,
+          values_take_the_place_of_the_wide_numbers_they_are_made_of,
           every_device_fills_every_slot_and_null_needs_no_memory,
           unknown_devices_and_instruction_sets_are_refused)

@@ -1,8 +1,11 @@
 /* Threads of a rank: what OMP_NUM_THREADS may say, and the share of the cores that a binding leaves to each rank. */
 #include "unit.h"
 
+#include <omp.h>
+#include <pthread.h>
 #include <string.h>
 
+#include "base/cores.h"
 #include "train/threads_impl.h"
 
 START_TEST(a_number_of_threads_is_taken)
@@ -89,5 +92,66 @@ START_TEST(what_the_user_says_goes_first)
 }
 END_TEST
 
+/* All cores of this machine are this process'. */
+static sgc_threads whole_machine(uint64_t mask[SGC_CORES_WORDS])
+{
+    sgc_threads t = {0};
+    int core[SGC_CORES_CPUS];
+    memset(mask, 0, SGC_CORES_WORDS * sizeof(*mask));
+    sgc_cores_mask(mask);
+    for (int cpu = 0; cpu < SGC_CORES_CPUS; cpu++) core[cpu] = sgc_cores_of(cpu);
+    sgc_threads_share(&t, mask, 1, 0, SGC_CORES_WORDS, core);
+    omp_set_num_threads(t.n);
+    return t;
+}
+
+static void *unbound_mask(void *mask)
+{
+    sgc_cores_unbind();
+    sgc_cores_mask(mask);
+    return NULL;
+}
+
+START_TEST(threads_with_a_core_for_each_stay_on_it)
+{
+    static uint64_t all[SGC_CORES_WORDS], seen[SGC_CORES_WORDS], others[SGC_CORES_WORDS];
+    int n_overlaps = 0;
+    pthread_t thread;
+    unsetenv("OMP_PROC_BIND");
+    sgc_threads t = whole_machine(all);
+    sgc_threads_bind(&t);
+#pragma omp parallel
+    {
+        uint64_t own[SGC_CORES_WORDS] = {0};
+        sgc_cores_mask(own);
+#pragma omp critical
+        for (int k = 0; k < SGC_CORES_WORDS; k++) {
+            n_overlaps += (seen[k] & own[k]) != 0;
+            seen[k] |= own[k];
+        }
+    }
+    ck_assert_int_eq(n_overlaps, 0);
+    ck_assert_mem_eq(seen, all, sizeof(all));
+    ck_assert_int_eq(pthread_create(&thread, NULL, unbound_mask, others), 0);
+    pthread_join(thread, NULL);
+    ck_assert_mem_eq(others, all, sizeof(all));
+}
+END_TEST
+
+START_TEST(threads_that_share_cores_or_that_the_user_places_are_left_free)
+{
+    static uint64_t all[SGC_CORES_WORDS], after[SGC_CORES_WORDS];
+    sgc_threads t = whole_machine(all), sharing = t;
+    sharing.n_sharing = 2;
+    unsetenv("OMP_PROC_BIND");
+    sgc_threads_bind(&sharing);
+    setenv("OMP_PROC_BIND", "false", 1);
+    sgc_threads_bind(&t);
+    sgc_cores_mask(after);
+    ck_assert_mem_eq(after, all, sizeof(all));
+}
+END_TEST
+
 UNIT_MAIN("threads", a_number_of_threads_is_taken, anything_else_is_refused_and_named, ranks_without_a_binding_divide_the_cores,
-          bound_ranks_have_a_thread_for_each_core_of_theirs, there_is_always_one_thread, what_the_user_says_goes_first)
+          bound_ranks_have_a_thread_for_each_core_of_theirs, there_is_always_one_thread, what_the_user_says_goes_first,
+          threads_with_a_core_for_each_stay_on_it, threads_that_share_cores_or_that_the_user_places_are_left_free)

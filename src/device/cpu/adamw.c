@@ -59,8 +59,12 @@ void sgc_cpu_narrow(sgc_device *d, void *values, const void *wide_, int64_t n)
 {
     const sgc_simd *simd = sgc_cpu_simd(d);
     const float *wide = wide_;
-#pragma omp parallel for schedule(static) if (n >= 2 * SGC_CPU_PIECE)
-    for (int64_t i = 0; i < n; i += SGC_CPU_PIECE) simd->narrow(sgc_cpu_at(d, values, i), wide + i, sgc_cpu_piece(n, i));
+    /* In place, values from i on stand where numbers from i / 2 on have been: these must be done. */
+    for (int64_t first = 0, end = values == wide_ ? SGC_CPU_PIECE : n; first < n; first = end, end = 2 * end < n ? 2 * end : n) {
+        if (end > n) end = n;
+#pragma omp parallel for schedule(static) if (end - first >= 2 * SGC_CPU_PIECE)
+        for (int64_t i = first; i < end; i += SGC_CPU_PIECE) simd->narrow(sgc_cpu_at(d, values, i), wide + i, sgc_cpu_piece(end, i));
+    }
 }
 
 void sgc_cpu_add_into(sgc_device *d, void *sum_, const void *x_, int64_t n)

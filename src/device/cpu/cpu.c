@@ -124,7 +124,7 @@ void sgc_cpu_close(sgc_device *d)
 
 #define CPU_OPS(device, value_type) \
     { \
-        .name = device, .value = value_type, .wide = SGC_F32, .chunk_bytes = (size_t)64 << 20, .row_multiple = 1, \
+        .name = device, .value = value_type, .wide = SGC_F32, .chunk_bytes = (size_t)72 << 20, .row_multiple = 1, .rounds_in_place = true, \
         .embedding_forward = sgc_cpu_embedding_forward, \
         .embedding_backward = sgc_cpu_embedding_backward, \
         .layer_norm_forward = sgc_cpu_layer_norm_forward, \

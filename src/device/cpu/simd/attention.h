@@ -79,7 +79,17 @@ V_INLINE int TYPED(mask_row)(bool diagonal, int64_t i, float *s, float *ds)
     return n_vectors;
 }
 
-/* The scores of a query in n_vectors become weights; the sum, the maximum and what was summed up of the output follow. */
+/* Weights are powers of 2 where that is quicker, else of e. */
+#if V_BYTES == 64
+#define EXPONENT_OF_E 1.44269504f
+#define POWER(x) v_exp2(x)
+#else
+#define EXPONENT_OF_E 1.0f
+#define POWER(x) v_exp(x)
+#endif
+#define HEADROOM 8 /* weights may grow to e^8 before what was added is rescaled: it seldom has to be */
+
+/* The scores of a query in n_vectors become weights relative to `max`; the sum, this maximum and what was summed up of the output follow. */
 V_INLINE void TYPED(softmax_row)(const int n_vectors, const float *scores, float *weights, float scale, float *max, float *sum, float *o, int64_t P,
                                  const float *kept)
 {
@@ -87,16 +97,19 @@ V_INLINE void TYPED(softmax_row)(const int n_vectors, const float *scores, float
     for (int first = 0; first < n_vectors; first += GROUP)
         V_UNROLL for (int j = first; j < first + GROUP; j++) largest = V_MAX(largest, v_load(scores + j * V_N));
     float m = v_max_of(largest) * scale;
-    if (!(m <= *max)) { /* what was added before is rescaled */
-        vf factor = v_exp(v_set(*max - m));
-        *sum *= factor[0];
-        for (int64_t c = 0; c < P; c += V_N) v_store(o + c, v_load(o + c) * factor);
+    if (!(m <= *max + HEADROOM)) { /* what was added before is rescaled */
+        if (*sum != 0) {
+            vf factor = v_exp(v_set(*max - m));
+            *sum *= factor[0];
+            for (int64_t c = 0; c < P; c += V_N) v_store(o + c, v_load(o + c) * factor);
+        }
         *max = m;
     }
-    vf shift = v_set(-*max);
+    scale *= EXPONENT_OF_E;
+    vf shift = v_set(-*max * EXPONENT_OF_E);
     for (int first = 0; first < n_vectors; first += GROUP)
         V_UNROLL for (int j = first; j < first + GROUP; j++) {
-            vf e = v_exp(V_FMA(v_load(scores + j * V_N), v_set(scale), shift));
+            vf e = POWER(V_FMA(v_load(scores + j * V_N), v_set(scale), shift));
             part += e;
             put_row(weights, j, kept ? e * v_load(kept + j * V_N) : e);
         }
@@ -184,7 +197,7 @@ V_INLINE void TYPED(backward_scores)(const TYPED(backward) *w, const bool droppi
             memset(ds + Q * BLOCK, 0, BLOCK * sizeof(*ds));
         }
         n_vectors = TYPED(mask_row)(i0 == j0, i + r, s + (i + r) * BLOCK, ds + (i + r) * BLOCK);
-        lse[r] = v_set(is_there ? -w->lse[i0 + i + r] : -INFINITY);
+        lse[r] = v_set(is_there ? -w->lse[i0 + i + r] * EXPONENT_OF_E : -INFINITY);
         delta[r] = v_set(is_there ? -w->delta[i0 + i + r] : 0);
         kept[r] = dropping ? TYPED(keep_row)(a, i0 + i + r, j0, keep[r]) : NULL;
     }
@@ -193,7 +206,7 @@ V_INLINE void TYPED(backward_scores)(const TYPED(backward) *w, const bool droppi
             vf weight[V_PAIR], dscore[V_PAIR];
             V_UNROLL for (int r = 0; r < V_PAIR; r++) {
                 vf score = v_load(s + (i + r) * BLOCK + j * V_N), dweight = v_load(ds + (i + r) * BLOCK + j * V_N);
-                weight[r] = v_exp(V_FMA(score, v_set(scale), lse[r]));
+                weight[r] = POWER(V_FMA(score, v_set(scale * EXPONENT_OF_E), lse[r]));
                 dscore[r] = weight[r] * scale * (dropping ? V_FMA(dweight, v_load(kept[r] + j * V_N), delta[r]) : dweight + delta[r]);
                 if (dropping) weight[r] *= v_load(kept[r] + j * V_N);
             }
@@ -306,3 +319,6 @@ static void TYPED(attend)(void *y_, const void *q_, const void *k_, const void *
 #undef ALIGNED
 #undef WORDS
 #undef GROUP
+#undef EXPONENT_OF_E
+#undef POWER
+#undef HEADROOM

@@ -3,17 +3,40 @@
  * Parameters' gradients, statistics and logits are floats.
  */
 
+/* Sums of a row, and of the squares of its distances from m, in four parts, so that additions need not wait for each other. */
+V_INLINE vf TYPED(row_sum)(const VALUE *x, int64_t C)
+{
+    vf sum[4] = {0};
+    int64_t c = 0;
+    for (; c + 4 * V_N <= C; c += 4 * V_N) V_UNROLL for (int i = 0; i < 4; i++) sum[i] += V_GET(x + c + i * V_N, V_N);
+    for (; c < C; c += V_N) sum[0] += V_GET(x + c, C - c);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+V_INLINE vf TYPED(row_squares)(const VALUE *x, float m, int64_t C)
+{
+    vf sum[4] = {0}, d;
+    int64_t c = 0;
+    for (; c + 4 * V_N <= C; c += 4 * V_N)
+        V_UNROLL for (int i = 0; i < 4; i++) {
+            d = V_GET(x + c + i * V_N, V_N) - m;
+            sum[i] = V_FMA(d, d, sum[i]);
+        }
+    for (; c < C; c += V_N) {
+        d = v_first_n(V_GET(x + c, C - c) - m, C - c);
+        sum[0] = V_FMA(d, d, sum[0]);
+    }
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 static void TYPED(layer_norm_forward)(void *y_, float *mean, float *rstd, const void *x_, const void *w_, const void *b_, int64_t N, int64_t C,
                                       double epsilon)
 {
     VALUE *y = y_;
     const VALUE *x = x_, *w = w_, *b = b_;
     for (int64_t n = 0; n < N; n++, x += C, y += C) {
-        vf sum = {0}, squares = {0};
-        V_EACH(c, C, sum += V_GET(x + c, k));
-        float m = (float)(v_sum(sum) / (double)C);
-        V_EACH(c, C, vf centred = v_first_n(V_GET(x + c, k) - m, k); squares = V_FMA(centred, centred, squares));
-        float r = (float)(1 / sqrt(v_sum(squares) / (double)C + epsilon));
+        float m = (float)(v_sum(TYPED(row_sum)(x, C)) / (double)C);
+        float r = (float)(1 / sqrt(v_sum(TYPED(row_squares)(x, m, C)) / (double)C + epsilon));
         V_EACH(c, C, V_PUT(y + c, V_FMA((V_GET(x + c, k) - m) * r, V_GET(w + c, k), V_GET(b + c, k)), k));
         mean[n] = m;
         rstd[n] = r;

@@ -119,8 +119,8 @@ V_INLINE vf v_load(const float *p)
 
 V_INLINE void v_store(float *p, vf v) { memcpy(p, &v, sizeof(v)); }
 
-/* bf16: widened exactly, narrowed to nearest even as sgc_float_to_bf16 does. The instruction for the latter is not used: it takes
- * denormals for zeros, and results are to be the same at every instruction set. */
+/* bf16: widened exactly, narrowed to nearest even as sgc_float_to_bf16 does. The instruction for the latter takes denormals for zeros; as results
+ * are to be the same at every instruction set, it is only used where there are none. */
 V_INLINE vf v_widen(vh h)
 {
 #if V_BYTES == 64
@@ -134,6 +134,10 @@ V_INLINE vf v_widen(vh h)
 
 V_INLINE vh v_narrow(vf v)
 {
+#if V_PAIR == 2
+    enum { DENORMAL = 0x20 };
+    if (__builtin_expect(_mm512_fpclass_ps_mask((__m512)v, DENORMAL) == 0, 1)) return (vh)_mm512_cvtneps_pbh((__m512)v);
+#endif
     vu bits = (vu)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
 #if V_BYTES == 64
     __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
@@ -300,6 +304,21 @@ V_INLINE vf v_exp(vf x)
     return q * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
 #endif
 }
+
+#if V_BYTES == 64
+/* 2^x, within 3 units in the last place, in half the time of v_exp: for x up to 127, 0 below -150, NaN of NaN. */
+V_INLINE vf v_exp2(vf x)
+{
+    x = V_MAX(v_set(-200.0f), x); /* a NaN stays */
+    vf n = (x + 0x1.8p23f) - 0x1.8p23f, r = x - n, q = v_set(0x1.5bba14p-10f);
+    q = V_FMA(q, r, v_set(0x1.3cea88p-7f));
+    q = V_FMA(q, r, v_set(0x1.c6b752p-5f));
+    q = V_FMA(q, r, v_set(0x1.ebf9bcp-3f));
+    q = V_FMA(q, r, v_set(0x1.62e42ap-1f));
+    q = V_FMA(q, r, v_set(1.0f));
+    return (vf)_mm512_scalef_ps((__m512)q, (__m512)n);
+}
+#endif
 
 V_INLINE vf v_sigmoid(vf x)
 {
