@@ -40,7 +40,7 @@ void sgc_cpu_residual_norm_forward(sgc_device *d, void *z, void *y, void *mean_,
 #pragma omp parallel for schedule(static) if (B * T * C >= 2 * SGC_CPU_PIECE)
     for (int64_t n = 0; n < B * T; n++) {
         void *row = sgc_cpu_at(d, z, n * C);
-        simd->residual(row, sgc_cpu_at(d, x, n * C), sgc_cpu_at(d, r, n * C), n % T * C, C, drop->key, drop->stream, sample_of(drop, n / T), threshold, scale);
+        simd->residual(row, sgc_cpu_at(d, x, n * C), sgc_cpu_at(d, r, n * C), n % T * C, C, *drop->key, drop->stream, sample_of(drop, n / T), threshold, scale);
         simd->layer_norm_forward(sgc_cpu_at(d, y, n * C), mean + n, rstd + n, row, w, b, 1, C, epsilon);
     }
 }
@@ -61,7 +61,7 @@ static void backward(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, v
             simd->layer_norm_backward(sgc_cpu_at(d, dx, n * C), add_dx, of_block, of_block + C, sgc_cpu_at(d, dy, n * C), sgc_cpu_at(d, x, n * C), w,
                                       mean + n, rstd + n, end - n, C);
             for (; dr && n < end; n++)
-                simd->dropout(sgc_cpu_at(d, dr, n * C), sgc_cpu_at(d, dx, n * C), n % T * C, C, drop->key, drop->stream, sample_of(drop, n / T),
+                simd->dropout(sgc_cpu_at(d, dr, n * C), sgc_cpu_at(d, dx, n * C), n % T * C, C, *drop->key, drop->stream, sample_of(drop, n / T),
                               sgc_cpu_dropout_threshold(drop->p), sgc_cpu_dropout_scale(drop->p));
         }
         add_blocks(simd, dw, sums, n_blocks, 2 * C, C);
