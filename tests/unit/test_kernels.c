@@ -404,8 +404,8 @@ START_TEST(values_take_the_place_of_the_wide_numbers_they_are_made_of)
         d.ops->narrow(&d, apart, wide, N);
         d.ops->narrow(&d, wide, wide, N);
         ck_assert_mem_eq(apart, wide, N * sizeof(*apart));
-        d.ops->cross_entropy(&d, loss[0], gradient, logits, target, R, V, LD, 0.1, 0.5);
-        d.ops->cross_entropy(&d, loss[1], logits, logits, target, R, V, LD, 0.1, 0.5);
+        d.ops->cross_entropy(&d, loss[0], gradient, logits, target, R, V, LD, 0.1, &(double){0.5});
+        d.ops->cross_entropy(&d, loss[1], logits, logits, target, R, V, LD, 0.1, &(double){0.5});
         ck_assert_mem_eq(loss[0], loss[1], sizeof(loss[0]));
         for (int n = 0; n < R; n++) ck_assert_mem_eq(gradient + n * LD, logits + n * LD, V * sizeof(*gradient));
         free(apart);
