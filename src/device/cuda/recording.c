@@ -1,7 +1,7 @@
 /*
  * Calls that come again, recorded as a CUDA graph: stream capture notes kernels, copies and clears with their arguments instead of doing them. Before that
  * they are done once as they are, because the first call of a kernel or a library's may load code, choose an algorithm or take memory, which
- * must not happen while calls are noted.
+ * must not happen while calls are noted. No other thread may ask the device for work meanwhile: it would be noted, too.
  */
 #include "device/cuda/cuda_impl.h"
 
