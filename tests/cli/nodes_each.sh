@@ -26,7 +26,26 @@ marr "$work/disk-0/out/checkpoint-24/shards/shard-00000-of-00004.h5"; marr "$wor
 check "the newest is damaged on both, and one lacks that before" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
 check "... which it is given" has local/out 'resuming .*checkpoint-22 at update 22'
 check "... to the same end as before" same_state "$work/straight-24" "$work/disk-1/out/checkpoint-24"
-rm -rf "$work"/disk-[01] && cp -r "$work/kept-each"/disk-[01] "$work"
+
+# what is to be copied is damaged itself
+given() { rm -rf "$work"/disk-? && cp -r "$work/kept-each"/disk-[01] "$work" && rm -rf "$work/disk-0" && mkdir "$work/disk-0" && marr "$work/disk-1/out/checkpoint-22/shards/shard-00002-of-00004.h5"; }
+given
+refuses "resume_strict gives no damaged one to a new disk" 1 "error: .*checkpoint-22 of node 1 is damaged" \
+    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint latest \
+    --checkpoint.resume_strict
+check "... nothing of it is left there" is "$(kept "$work/disk-0/out")" ""
+check "a new disk, and the newest that the other node has is damaged" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
+check "... by name" has local/out 'checkpoint-22 of node 1 is damaged: it is not handed out'
+check "... an older one is copied" has local/out 'resuming .*checkpoint-20 at update 20'
+check "... whole" "$STAGECOACH" ckpt verify "$work"/disk-[01]/out/checkpoint-2?
+check "... to the same end as before" same_state "$work/straight-24" "$work/disk-0/out/checkpoint-24"
+given
+mkdir "$work/disk-3" && cp -r "$work/kept-each/disk-1" "$work/disk-2"
+PER_NODE=1 check "... but a third node has it whole" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
+check "... to go on from" has local/out 'resuming .*checkpoint-22 at update 22'
+check "... on every node" "$STAGECOACH" ckpt verify "$work"/disk-?/out/checkpoint-22
+
+rm -rf "$work"/disk-? && cp -r "$work/kept-each"/disk-[01] "$work"
 printf 'job 11\nrestart 0\nhost elsewhere\npid 1\nstart 1\n' >"$work/disk-1/out/run.lock"
 refuses "a second job in the output_dir of another node" 2 "another job runs in $work/local/out: job id 11, host elsewhere" \
     mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint latest
