@@ -175,6 +175,7 @@ static void restore_counters(sgc_run *r)
     const sgc_ckpt_info *info = sgc_ckpt_get_info(r->ckpt);
     sgc_run_state *s = &r->state;
     *s = *sgc_ckpt_get_state(r->ckpt);
+    r->resumed = *info;
     if (strcmp(info->isa, r->device.isa) != 0)
         sgc_log_warning("the checkpoint was computed on %s, this run is on %s: results may differ in the last bits", info->isa,
                         r->device.isa);
@@ -239,11 +240,21 @@ done:
     return st;
 }
 
+/* In one directory; run_id: only of that run. */
+static sgc_status set_aside(const sgc_run *r, const char *directory, const char *run_id)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_ckpt_set_aside(directory, r->start.sets_aside_all ? -1 : r->state.step, run_id));
+    if (!r->start.sets_aside_all) SGC_TRY(sgc_ckpt_take_up(directory, r->start.path, &r->resumed, run_id));
+done:
+    return st;
+}
+
 static sgc_status settle_local(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     const char *dir = r->t->output_dir;
-    SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step, NULL));
+    SGC_TRY(set_aside(r, dir, NULL));
     SGC_TRY(sgc_best_settle_local(r));
     if (r->start.sets_aside_all)
         SGC_TRY(sgc_metrics_set_aside(dir, r->start.old_id[0] ? r->start.old_id : r->run_id));
@@ -255,24 +266,24 @@ done:
 }
 
 /* A node with an output_dir of its own. */
-static sgc_status settle_node(sgc_run *r, int64_t after)
+static sgc_status settle_node(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(sgc_ckpt_set_aside(r->t->output_dir, after, NULL));
+    SGC_TRY(set_aside(r, r->t->output_dir, NULL));
     SGC_TRY(sgc_best_settle_local(r));
 done:
     return st;
 }
 
 /* What this run has on a node. */
-static sgc_status settle_local_dir(sgc_run *r, int64_t after)
+static sgc_status settle_local_dir(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->start.local_id);
     SGC_TRY(sgc_lock_take(r->local_dir));
     r->has_lock = true;
     SGC_TRY(sgc_fsync_path(r->config->checkpoint.local_dir)); /* a save syncs what lies below */
-    SGC_TRY(sgc_ckpt_set_aside(r->local_dir, after, r->run_id));
+    SGC_TRY(set_aside(r, r->local_dir, r->run_id));
 done:
     return st;
 }
@@ -280,9 +291,8 @@ done:
 sgc_status sgc_start_settle(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    int64_t after = r->start.sets_aside_all ? -1 : r->state.step;
     if (r->world->rank == 0) st = settle_local(r);
-    else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
-    if (st == SGC_OK && r->world->node_rank == 0 && r->local_dir[0]) st = settle_local_dir(r, after);
+    else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r);
+    if (st == SGC_OK && r->world->node_rank == 0 && r->local_dir[0]) st = settle_local_dir(r);
     return sgc_agree(r->world->all, st);
 }
