@@ -210,6 +210,13 @@ check "rm says what it would delete" ends 0 ckpt rm "$run/checkpoint-6/" && chec
 check "... and deletes nothing" is "$(left "$run")" "checkpoint-2 checkpoint-4 checkpoint-6 checkpoint-8"
 refuses "rm keeps the last" 2 "checkpoint-8 is the last whole checkpoint of its run; add --force" "$STAGECOACH" ckpt rm "$last" --yes
 refuses "rm keeps the best" 2 "checkpoint-4 is the best checkpoint of its run; add --force" "$STAGECOACH" ckpt rm "$run/checkpoint-4" --yes
+flip "$last/$shard" $((at + 40))
+refuses "rm keeps the last whose blocks are whole" 1 "checkpoint-6 is the last whole checkpoint of its run, as checkpoint-8 is damaged: $shard: does not fit its hash; add --force" \
+    "$STAGECOACH" ckpt rm "$run/checkpoint-6" --yes
+cp -r "$run" "$work/two" && flip "$work/two/checkpoint-6/$shard" $((at + 40))
+check "... but not one that is damaged too" ends 0 ckpt rm "$work/two/checkpoint-6" --yes
+check "... and needs no newest if another is whole" bash -c "cp -r '$run/checkpoint-6' '$work/two' && '$STAGECOACH' ckpt rm '$work/two/checkpoint-2' --yes && test ! -e '$work/two/checkpoint-2'"
+flip "$last/$shard" $((at + 40))
 refuses "rm of what is none" 1 "$work/tiny.cfg is no checkpoint" "$STAGECOACH" ckpt rm "$work/tiny.cfg" --yes
 mkdir -p "$work/website" "$work/dated/checkpoint-7" && echo '{"name": "site"}' | tee "$work/website/manifest" >"$work/dated/checkpoint-7/manifest"
 refuses "rm of a directory with another program's manifest" 1 "$work/website is no checkpoint" "$STAGECOACH" ckpt rm "$work/website" --yes --force
@@ -248,6 +255,11 @@ check "prune says what is too much" ends 0 ckpt prune "$run" --save_total_limit 
 check "... which is the oldest and what was not finished" is "$(grep -oE 'would delete [^ ]*' "$work/said" | sed 's/.*\///' | paste -sd' ')" "checkpoint-2 .checkpoint-9.tmp-0123456789abcdef"
 check "... but not milestones" is "$(ckpt prune "$run" --save_total_limit 1 --keep_every 2 | grep -c 'checkpoint-2')" 0
 check "... and deletes nothing" is "$(left "$run")" ".checkpoint-9.tmp-0123456789abcdef checkpoint-2 checkpoint-4 checkpoint-8"
+check "a run of others" train foreign 1 --max_steps 10 --save_steps 10
+cp -r "$work/foreign/checkpoint-10" "$run"
+check "prune goes by the run of the directory, whatever else was copied there" ends 0 ckpt prune "$run" --save_total_limit 1
+check "... and leaves that alone" is "$(grep -oE 'would delete [^ ]*' "$work/said" | sed 's/.*\///' | paste -sd' ')" "checkpoint-2 .checkpoint-9.tmp-0123456789abcdef"
+rm -r "$run/checkpoint-10"
 flip "$last/$shard" $((at + 40))
 refuses "prune keeps older ones while the newest is damaged" 1 "nothing is deleted: $last, the newest that would stay, is damaged: $shard: does not fit its hash" \
     "$STAGECOACH" ckpt prune "$run" --save_total_limit 1 --yes
