@@ -32,17 +32,18 @@ static bool is_inside(const char *path, const char *dir)
     return is;
 }
 
-/* What output_dir holds besides the runs that were set aside before. */
-static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_present)
+/* What output_dir holds besides the runs that were set aside before. n_weights: of weights only. */
+static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_present, int *n_weights)
 {
     sgc_ckpt_entry *entries = NULL;
     int n = 0;
     sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
-    *n_present = 0;
+    *n_present = *n_weights = 0;
     for (int i = 0; st == SGC_OK && i < n; i++) {
         if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED && entries[i].status != SGC_CKPT_NEWER) continue;
         ++*n_present;
-        if (entries[i].status == SGC_CKPT_COMPLETE) memcpy(s->old_id, entries[i].info.run_id, sizeof(s->old_id));
+        *n_weights += entries[i].status == SGC_CKPT_COMPLETE && entries[i].weights_only;
+        if (entries[i].status == SGC_CKPT_COMPLETE && !entries[i].weights_only) memcpy(s->old_id, entries[i].info.run_id, sizeof(s->old_id));
     }
     free(entries);
     return st;
@@ -54,8 +55,8 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
     sgc_status st = SGC_OK;
     const char *how = t->resume_from_checkpoint;
     bool latest = is_word(how, "latest") || is_word(how, "true"), automatic = is_word(how, "auto");
-    int n_present;
-    SGC_TRY(look_local(s, t->output_dir, &n_present));
+    int n_present, n_weights;
+    SGC_TRY(look_local(s, t->output_dir, &n_present, &n_weights));
     if (latest || automatic) {
         if (found) strcpy(s->path, found);
         else SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
@@ -86,6 +87,7 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
                      "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",
+                     !is_usable && n_weights > 0 ? ", none of them to be resumed (--model.init_from starts a new run from one of weights only)" :
                      !is_usable ? ", none of them usable (stagecoach ckpt ls says why)" : s->path[0] ? " of another run" : "",
                      is_usable ? "continue with --resume_from_checkpoint latest, or " : "");
     } else if (n_elsewhere > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
@@ -131,8 +133,8 @@ sgc_status sgc_start_decide(sgc_run *r)
     if (looks) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
     if (looks && apart) SGC_TRY(sgc_ckpt_latest_of_nodes(r->world, r->t->output_dir, INT64_MAX, -1, r->config->checkpoint.resume_strict, found));
     if (apart) {
-        int n_present = 0;
-        if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present);
+        int n_present = 0, n_weights;
+        if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present, &n_weights);
         SGC_AGREE(r->world->all);
         n_elsewhere = n_present;
         SGC_TRY(sgc_max_double(r->world->all, &n_elsewhere, 1));

@@ -47,6 +47,10 @@ check "... by name, with what it is good for" grep -q 'checkpoint-6 is passed ov
 check "... for the one before" grep -q 'resuming .*checkpoint-4 at update 4' "$work/weights.log"
 check "... to the same bits" h5diff "$work/weights/checkpoint-8/checkpoint.h5" "$work/run/checkpoint-8/checkpoint.h5" /model
 
+mkdir "$work/only" && "$STAGECOACH" ckpt convert "$work/run/checkpoint-6" "$work/only/checkpoint-6" --weights_only >"$work/log"
+refuses "where only weights are, they are no run to go on" 2 "already holds 1 checkpoint, none of them to be resumed .--model.init_from .*of weights only.: start a new run" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/only" --resume_from_checkpoint auto
+
 # three kinds of damage, the oldest is whole
 copy three
 flip "$work/three/checkpoint-6/checkpoint.h5" 2000
