@@ -111,6 +111,7 @@ static sgc_status unknown_option(const struct command *c, const char *argument)
         char full[64];
         if (!(c->options & o->val)) continue;
         snprintf(full, sizeof(full), "--%s", o->name);
+        if (strcmp(name, full) == 0 && argument[strlen(full)] == '=') return sgc_err(SGC_ECONFIG, "ckpt %s: %s takes no value", c->name, full);
         int d = sgc_edit_distance(name, full);
         if (d < distance) distance = d, nearest = o->name;
     }

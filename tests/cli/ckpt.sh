@@ -180,6 +180,21 @@ cp -r "$last" "$work/marred" && flip "$work/marred/$shard" $((at + 40))
 refuses "convert of damaged bytes" 1 "$shard is damaged" mpirun -n 2 "$STAGECOACH" ckpt convert "$work/marred" "$work/into/new"
 check "... leaves nothing" is "$(ls -A "$work/into" 2>/dev/null)" ""
 
+mkdir "$work/into/small"
+# shellcheck disable=SC2016
+small=(unshare -m bash -c 'mount -t tmpfs -o size=64k none "$0" && exec "$@"' "$work/into/small")
+if "${small[@]}" true 2>/dev/null; then
+    refuses "convert to where there is no room" 1 "a checkpoint needs [0-9.]+ KiB, but only [0-9.]+ KiB are free in $work/into/small/.*; nothing was written" \
+        "${small[@]}" "$STAGECOACH" ckpt convert "$last" "$work/into/small/new"
+else
+    skip "convert to where there is no room" "no right to mount"
+fi
+rmdir "$work/into/small"
+for inside in x shards/x "a/b"; do
+    refuses "convert into the checkpoint: $inside" 2 "would lie inside the checkpoint $last; choose a place outside" "$STAGECOACH" ckpt convert "$last" "$last/$inside"
+done
+check "convert from inside of it to elsewhere" ends 0 bash -c 'cd "$1" && "$2" ckpt convert . "$3" --weights_only && "$2" ckpt rm "$3" --yes' - "$last" "$STAGECOACH" "$work/outside"
+check "... leaves it as it was" is "$(ls -A "$last")" "$(ls -A "$one")"
 check "convert beyond the size that files may have" ends 1 bash -c 'ulimit -f 8; exec "$@"' limited "$STAGECOACH" ckpt convert "$last" "$work/into/large"
 check "... is an error of the write" says 'error: .*File too large' && check "... and leaves nothing" is "$(ls -A "$work/into")" ""
 
@@ -313,6 +328,8 @@ fi
 
 refuses "an unknown command" 2 "ckpt has no command verfy; did you mean verify\?" "$STAGECOACH" ckpt verfy
 refuses "an option of another command" 2 "ckpt ls has no option --shards" "$STAGECOACH" ckpt ls "$run" --shards 3
+refuses "a value for an option that takes none" 2 "ckpt ls: --json takes no value" "$STAGECOACH" ckpt ls "$run" --json=1
+refuses "ls of a checkpoint, in JSON too" 1 "$last is itself a checkpoint; give the directory that holds it" "$STAGECOACH" ckpt ls "$last" --json
 refuses "a misspelt option" 2 "ckpt convert has no option --weight_only; did you mean --weights_only\?" "$STAGECOACH" ckpt convert a b --weight_only
 refuses "too few paths" 2 "write: stagecoach ckpt diff A B" "$STAGECOACH" ckpt diff "$run"
 for command in ls show verify diff convert rm prune; do
