@@ -12,9 +12,35 @@ check "... whole" "$STAGECOACH" ckpt verify "$work/disk-0/out/checkpoint-20" "$w
 check "... the same" diff -r "$work/disk-0/out/checkpoint-20" "$work/disk-1/out/checkpoint-20"
 check "... and the run goes on from them" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 22
 check "... on every node" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22/checkpoint-18 checkpoint-20 checkpoint-22"
+mkdir "$work/kept-each" && cp -r "$work"/disk-[01] "$work/kept-each"
+
+# kills while nodes save, and while one is given its copy
+again() { check "... and goes on" train local/out 4 --save_on_each_node --resume_from_checkpoint auto --max_steps 22
+    check "... on every node, to the same end" is "$(for d in 0 1; do same_state "$work/kept-each/disk-1/out/checkpoint-22" "$work/disk-$d/out/checkpoint-22" || echo differs; done)" ""
+    check "... without leftovers" is "$(ls -A "$work"/disk-?/out | grep -c '\.tmp')" 0; }
+to_kill=(local/out 4 --save_on_each_node --max_steps 22)
+for rank in 0 2; do
+    [ -e "$fault" ] || { skip "kills" "$fault was not built"; break; }
+    disks 2
+    for at in $(kills "$([ $rank = 0 ] && echo rename:2 || echo fsync:3)" $rank "$work/local" "${to_kill[@]}"); do
+        disks 2
+        check "a job is killed while nodes save, at call $at of rank $rank" killed $at $rank "$work/local" "${to_kill[@]}"
+        again
+    done
+done
+new_disk() { rm -rf "$work"/disk-? && cp -r "$work/kept-each"/disk-[01] "$work" && rm -rf "$work"/disk-1/out/checkpoint-22 "$work/disk-0" && mkdir "$work/disk-0"; }
+if [ -e "$fault" ]; then
+    new_disk
+    for at in $(kills pwrite:3 0 "$work/local/out/.checkpoint-20" "${to_kill[@]}" --resume_from_checkpoint auto); do
+        new_disk
+        check "a job is killed while a node is given its copy, at call $at" killed $at 0 "$work/local/out/.checkpoint-20" "${to_kill[@]}" --resume_from_checkpoint auto
+        again
+        check "... from that copy" has local/out 'resuming .*checkpoint-20 at update 20'
+    done
+fi
+rm -rf "$work"/disk-? && cp -r "$work/kept-each"/disk-[01] "$work"
 
 # what is damaged on a node
-mkdir "$work/kept-each" && cp -r "$work"/disk-[01] "$work/kept-each"
 marr "$work/disk-1/out/checkpoint-22/shards/shard-00002-of-00004.h5"
 check "the newest is damaged on one node" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
 check "... and is given to it by the other" has local/out "$work/local/out lacked checkpoint-22: it is copied from node 0"

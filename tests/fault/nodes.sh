@@ -27,3 +27,21 @@ kept() { (cd "$1" && ls -A | grep checkpoint | sort -V | paste -sd' '); }
 has() { grep -qE -- "$2" "$work/$1.log" || { tail -n 30 "$work/$1.log"; return 1; }; }
 # marr FILE: another value in a byte of its middle
 marr() { local at b; at=$(($(stat -c %s "$1") / 2)); b=$(od -An -tu1 -j$at -N1 "$1"); printf "\\x$(printf %x $((b ^ 16)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none; }
+
+# killed CALL:K RANK ROOT NAME RANKS [OPTION...]: train, in which that rank is killed at its K-th such call below ROOT. No CALL: at the K-th of all.
+killed() {
+    local at=$1 rank=$2 root=$3 status directory; shift 3
+    LD_PRELOAD=$fault FAULT_ROOT=$root FAULT_RANKS=$rank FAULT_CALL=${at%:*} FAULT_AT=${at#*:} FAULT_KIND=KILL train "$@"
+    status=$?
+    for directory in "$work/$1" "$work"/disk-?/out "$work"/disk-?/ckpt/*; do gone "$directory"; done
+    [ $status -eq 137 ] || { echo "status $status"; tail -n 5 "$work/$1.log"; return 1; }
+}
+# kills DEFAULT RANK ROOT NAME RANKS [OPTION...]: at which calls; with STAGECOACH_TEST_ALL=1 all up to the first publication, as an undisturbed job makes them
+kills() {
+    local default=$1 rank=$2 root=$3 n; shift 3
+    [ "${STAGECOACH_TEST_ALL:-0}" = 1 ] || { echo "$default"; return; }
+    rm -f "$work"/calls.*
+    LD_PRELOAD=$fault FAULT_ROOT=$root FAULT_AT=0 FAULT_COUNT=$work/calls train "$@" || bad "calls are counted" "$(tail -n 5 "$work/$1.log")" >&2
+    n=$(awk '$2 == "rename" && /\.checkpoint-/ { print NR; exit }' "$work/calls.$rank")
+    seq -f ":%g" 1 "${n:-$(wc -l <"$work/calls.$rank")}"
+}
