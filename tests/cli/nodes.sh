@@ -103,17 +103,16 @@ to_kill=(run 6 "${local_options[@]}" --checkpoint.redundancy xor)
 for rank in 0 2; do
     [ -e "$fault" ] || { skip "kills" "$fault was not built"; break; }
     rm -rf "$work/run"; disks 3
-    # shellcheck disable=SC2086  # a list of calls
     for at in $(kills "$([ $rank = 0 ] || echo rename:1)" $rank "$work/local" "${to_kill[@]}"); do
         rm -rf "$work/run"; disks 3
-        check "a job is killed while nodes save, at call $at of rank $rank" killed $at $rank "$work/local" "${to_kill[@]}"
+        check "a job is killed while nodes save, at call $at of rank $rank" killed "$at" $rank "$work/local" "${to_kill[@]}"
         check "... and goes on" train "${to_kill[@]}" --resume_from_checkpoint auto
         check "... to the same end, without leftovers" is "$(same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20" && ls -A "$work/run" "$work"/disk-?/ckpt/* | grep -c '\.tmp')" 0
     done
     restored xor; rm -rf "$work/disk-0" && mkdir "$work/disk-0"
     for at in $(kills "$([ $rank = 0 ] && echo rename:1 || echo fsync:1)" $rank "$work/run/.checkpoint-12" "${to_kill[@]}" --resume_from_checkpoint latest); do
         restored xor; rm -rf "$work/disk-0" && mkdir "$work/disk-0"
-        check "a job is killed while what nodes have is put together, at call $at of rank $rank" killed $at $rank "$work/run/.checkpoint-12" "${to_kill[@]}" --resume_from_checkpoint latest
+        check "a job is killed while what nodes have is put together, at call $at of rank $rank" killed "$at" $rank "$work/run/.checkpoint-12" "${to_kill[@]}" --resume_from_checkpoint latest
         check "... and puts it together at its next start" goes_on xor
         check "... to go on from" has run 'resuming .*checkpoint-12 at update 12'
         check "... to the same end, without leftovers" is "$(same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20" && ls -A "$work/run" | grep -c '\.tmp')" 0

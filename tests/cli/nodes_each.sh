@@ -24,7 +24,7 @@ for rank in 0 2; do
     disks 2
     for at in $(kills "$([ $rank = 0 ] && echo rename:2 || echo fsync:3)" $rank "$work/local" "${to_kill[@]}"); do
         disks 2
-        check "a job is killed while nodes save, at call $at of rank $rank" killed $at $rank "$work/local" "${to_kill[@]}"
+        check "a job is killed while nodes save, at call $at of rank $rank" killed "$at" $rank "$work/local" "${to_kill[@]}"
         again
     done
 done
@@ -33,7 +33,7 @@ if [ -e "$fault" ]; then
     new_disk
     for at in $(kills pwrite:3 0 "$work/local/out/.checkpoint-20" "${to_kill[@]}" --resume_from_checkpoint auto); do
         new_disk
-        check "a job is killed while a node is given its copy, at call $at" killed $at 0 "$work/local/out/.checkpoint-20" "${to_kill[@]}" --resume_from_checkpoint auto
+        check "a job is killed while a node is given its copy, at call $at" killed "$at" 0 "$work/local/out/.checkpoint-20" "${to_kill[@]}" --resume_from_checkpoint auto
         again
         check "... from that copy" has local/out 'resuming .*checkpoint-20 at update 20'
     done
