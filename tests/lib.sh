@@ -40,4 +40,14 @@ refuses() {
     if [ "$n" -eq 1 ]; then ok "$name"; else bad "$name" "'$pattern' on $n lines of:" "$(tail -n 8 "$work/err")"; fi
 }
 
+# gone DIRECTORY: wait for what is left of a killed job; its lock names rank 0
+gone() {
+    local pid i
+    for ((i = 0; i < 50; i++)); do
+        pid=$(sed -n 's/^pid //p' "$1/run.lock" 2>/dev/null)
+        { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null; } || return
+        sleep 0.1
+    done
+}
+
 finish() { exit $((n_bad > 0)); }

@@ -51,6 +51,8 @@ static sgc_status sweep(const sgc_ckpt_entry *e, const char *path)
     return st;
 }
 
+static bool is_live(const sgc_ckpt_entry *e) { return e->status != SGC_CKPT_PARTIAL && e->status != SGC_CKPT_OLD; }
+
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id)
 {
     sgc_status st = SGC_OK;
@@ -64,7 +66,7 @@ sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const 
         const sgc_ckpt_entry *e = &entries[i];
         SGC_TRY(sgc_path_join(from, output_dir, e->name));
         if (e->status == SGC_CKPT_PARTIAL) SGC_TRY(sweep(e, from));
-        if (e->status == SGC_CKPT_PARTIAL || e->status == SGC_CKPT_OLD) continue;
+        if (!is_live(e)) continue;
         if (run_id && strcmp(e->info.run_id, run_id) != 0) {
             if (!n_others++) sgc_log_warning("%s is of another run%s%s, and stays: remove it when that run is over", from, e->info.run_id[0] ? ", " : "", e->info.run_id);
             continue;
@@ -76,6 +78,48 @@ sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const 
         else
             sgc_log_info("%s is set aside as %s", from, to);
     }
+    SGC_TRY(sgc_fsync_path(output_dir));
+done:
+    free(entries);
+    return st;
+}
+
+/* OUTPUT_DIR/NAME.old-ID becomes OUTPUT_DIR/NAME again. */
+static sgc_status take_back(const char *output_dir, const sgc_ckpt_entry *e)
+{
+    sgc_status st = SGC_OK;
+    char name[SGC_NAME_MAX], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
+    snprintf(name, sizeof(name), "checkpoint-%" PRId64, e->step);
+    SGC_TRY(sgc_path_join(from, output_dir, e->name));
+    SGC_TRY(sgc_path_join(to, output_dir, name));
+    if (rename(from, to) != 0) return sgc_err_errno(SGC_EIO, "cannot rename %s to %s", from, to);
+    sgc_log_info("%s, which is gone on from, is %s again", from, to);
+done:
+    return st;
+}
+
+sgc_status sgc_ckpt_take_up(const char *output_dir, const char *path, const sgc_ckpt_info *resumed, const char *run_id)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_entry *entries = NULL;
+    int n;
+    char id[SGC_ID_CHARS + 1], from[SGC_PATH_MAX], to[SGC_PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (!strstr(name, ".old-")) return SGC_OK;
+    SGC_TRY(sgc_ckpt_list(output_dir, &entries, &n));
+    sgc_ckpt_new_id(id);
+    for (int i = 0; i < n; i++) {
+        const sgc_ckpt_entry *e = &entries[i];
+        bool is_other = e->step == resumed->step && strcmp(e->info.id, resumed->id) != 0;
+        bool is_after = e->step < resumed->step && strcmp(e->info.date, resumed->date) > 0;
+        if (!is_live(e) || (!is_other && !is_after) || (run_id && strcmp(e->info.run_id, run_id) != 0)) continue;
+        SGC_TRY(sgc_path_join(from, output_dir, e->name));
+        SGC_TRY(put_aside(from, id, to));
+        sgc_log_info("%s is set aside as %s: %s does not come from it", from, to, path);
+    }
+    for (int i = 0; i < n; i++)
+        if (entries[i].status == SGC_CKPT_OLD && strcmp(entries[i].name, name) == 0 && strcmp(entries[i].info.id, resumed->id) == 0)
+            SGC_TRY(take_back(output_dir, &entries[i]));
     SGC_TRY(sgc_fsync_path(output_dir));
 done:
     free(entries);

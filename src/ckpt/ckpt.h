@@ -216,6 +216,12 @@ sgc_status sgc_ckpt_recover(const sgc_world *w, const char *local_dir, const cha
  * @param run_id  only those of this run, the others are named and stay; NULL: of all.
  */
 sgc_status sgc_ckpt_set_aside(const char *output_dir, int64_t after_step, const char *run_id);
+/**
+ * The run goes on from the checkpoint at `path`. If it had been set aside (NAME.old-ID), it gets its name back, and what another attempt made meanwhile is set
+ * aside: another one of its step, and what was saved after it. Local, after sgc_ckpt_set_aside.
+ * @param run_id  only those of this run; NULL: of all.
+ */
+sgc_status sgc_ckpt_take_up(const char *output_dir, const char *path, const sgc_ckpt_info *resumed, const char *run_id);
 void sgc_ckpt_new_id(char id[SGC_ID_CHARS + 1]); /* random */
 bool sgc_ckpt_is_id(const char *text);
 

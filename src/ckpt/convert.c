@@ -262,13 +262,36 @@ static void name_leftovers(const conversion *c)
     closedir(directory);
 }
 
+/* A checkpoint inside another would go with it. TO's directories need not be there yet. */
+static sgc_status check_outside(const conversion *c)
+{
+    char problem[256], *real = NULL, up[SGC_PATH_MAX];
+    snprintf(up, sizeof(up), "%s", c->parent);
+    while (!(real = realpath(up, NULL)) && strrchr(up, '/') > up) *strrchr(up, '/') = '\0';
+    if (!real) real = realpath(up[0] == '/' ? "/" : ".", NULL);
+    while (real && real[0] && !sgc_ckpt_is_one(real, problem)) *strrchr(real, '/') = '\0';
+    sgc_status st = real && real[0] ? sgc_err(SGC_ECONFIG, "%s would lie inside the checkpoint %s; choose a place outside", c->final, real) : SGC_OK;
+    free(real);
+    return st;
+}
+
+/* All but the index and what HDF5 adds: too little room is said before the first byte, the rest when it is written. */
+static int64_t n_value_bytes(const conversion *c)
+{
+    int64_t n = 0;
+    for (int k = 0; k < c->n_parts; k++) n += c->parts[k].flat.n_shard * c->info.world_size * sgc_dtype_bytes(c->dtype);
+    return n;
+}
+
 static sgc_status make_directories_local(const conversion *c)
 {
     sgc_status st = SGC_OK;
     char shards[SGC_PATH_MAX];
+    SGC_TRY(check_outside(c));
     name_leftovers(c);
     SGC_TRY(sgc_path_join(shards, c->temporary, "shards"));
     SGC_TRY(sgc_make_dirs(shards));
+    SGC_TRY(sgc_room_check(c->temporary, n_value_bytes(c)));
 done:
     return st;
 }

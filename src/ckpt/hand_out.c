@@ -30,6 +30,15 @@ static bool is_whole(const sgc_ckpt *c, const char *path)
     return file == c->manifest.n_files;
 }
 
+static bool is_whole_at(const char *path)
+{
+    sgc_ckpt *c = NULL;
+    bool is = sgc_ckpt_open_local(&c, path) == SGC_OK && is_whole(c, path);
+    sgc_err_clear();
+    sgc_ckpt_close(c);
+    return is;
+}
+
 static sgc_status look_local(const char *output_dir, int64_t before_step, int64_t suspect, bool strict, offer *mine)
 {
     sgc_status st = SGC_OK;
@@ -114,8 +123,8 @@ done:
     return st;
 }
 
-/* Collective on the group. */
-static sgc_status copy_checkpoint(sgc_group *group, const choice *chosen, bool sends, bool receives, const char *output_dir)
+/* Collective on the group. n_damaged: copies that do not fit their hashes; then none is published. */
+static sgc_status copy_checkpoint(sgc_group *group, const choice *chosen, bool sends, bool receives, const char *output_dir, int64_t *n_damaged)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt *c = NULL;
@@ -140,9 +149,11 @@ static sgc_status copy_checkpoint(sgc_group *group, const choice *chosen, bool s
         SGC_TRY(copy_file(&j, name, c ? c->manifest.files[k].n_bytes : 0));
     }
     SGC_TRY(copy_file(&j, SGC_MANIFEST_NAME, c ? (int64_t)c->n_manifest_bytes : 0));
-    if (receives) st = sgc_ckpt_publish_copy(temporary, final, output_dir);
+    *n_damaged = receives && !is_whole_at(temporary);
+    SGC_TRY(sgc_sum_int64(group, n_damaged, 1));
+    if (receives) st = *n_damaged ? sgc_remove_tree(temporary) : sgc_ckpt_publish_copy(temporary, final, output_dir);
     SGC_AGREE(group);
-    if (receives) sgc_log_warning("%s lacked checkpoint-%" PRId64 ": it is copied from node %d", output_dir, chosen->step, chosen->node);
+    if (receives && !*n_damaged) sgc_log_warning("%s lacked checkpoint-%" PRId64 ": it is copied from node %d", output_dir, chosen->step, chosen->node);
 done:
     if (st != SGC_OK && receives && temporary[0]) sgc_remove_tree(temporary);
     sgc_ckpt_close(c);
@@ -150,8 +161,8 @@ done:
     return st;
 }
 
-/* The first rank of each node. */
-static sgc_status hand_out(const sgc_world *w, const char *output_dir, const offer *mine, choice *chosen)
+/* The first rank of each node. *n_damaged: copies that were made of what is damaged. */
+static sgc_status hand_out(const sgc_world *w, const char *output_dir, const offer *mine, choice *chosen, int64_t *n_damaged)
 {
     sgc_status st = SGC_OK;
     char *all = NULL, own[SGC_ID_CHARS + 1];
@@ -167,25 +178,48 @@ static sgc_status hand_out(const sgc_world *w, const char *output_dir, const off
     bool lacks = mine->step != chosen->step || strcmp(mine->id, chosen->id) != 0;
     n_lacking = lacks;
     SGC_TRY(sgc_sum_int64(w->across, &n_lacking, 1));
-    if (n_lacking > 0) SGC_TRY(copy_checkpoint(w->across, chosen, w->node_index == chosen->node, lacks, output_dir));
+    if (n_lacking > 0) SGC_TRY(copy_checkpoint(w->across, chosen, w->node_index == chosen->node, lacks, output_dir, n_damaged));
 done:
     free(all);
     free(n_bytes_of);
     return st;
 }
 
-sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, int64_t before_step, int64_t suspect, bool strict, char path[SGC_PATH_MAX])
+/* One attempt. Collective. *is_damaged: what was chosen could not be handed out. */
+static sgc_status choose_and_hand_out(const sgc_world *w, const char *output_dir, int64_t before_step, int64_t suspect, bool strict, choice *chosen, bool *is_damaged)
 {
     sgc_status st = SGC_OK;
     offer mine = {.step = -1};
-    choice chosen = {.node = -1};
-    char name[64];
-    path[0] = '\0';
+    int64_t n_damaged = 0;
+    *chosen = (choice){.node = -1};
     if (w->node_rank == 0) st = look_local(output_dir, before_step, suspect, strict, &mine);
     SGC_AGREE(w->all);
-    if (w->node_rank == 0) st = hand_out(w, output_dir, &mine, &chosen);
+    if (w->node_rank == 0) st = hand_out(w, output_dir, &mine, chosen, &n_damaged);
     SGC_AGREE(w->all);
-    SGC_TRY(sgc_bcast_bytes(w->all, &chosen, sizeof(chosen), 0));
+    SGC_TRY(sgc_bcast_bytes(w->all, chosen, sizeof(*chosen), 0));
+    SGC_TRY(sgc_bcast_bytes(w->all, &n_damaged, sizeof(n_damaged), 0));
+    *is_damaged = n_damaged > 0;
+done:
+    return st;
+}
+
+sgc_status sgc_ckpt_latest_of_nodes(const sgc_world *w, const char *output_dir, int64_t before_step, int64_t suspect, bool strict, char path[SGC_PATH_MAX])
+{
+    sgc_status st = SGC_OK;
+    choice chosen;
+    bool is_damaged;
+    char name[64];
+    path[0] = '\0';
+    for (;;) {
+        SGC_TRY(choose_and_hand_out(w, output_dir, before_step, suspect, strict, &chosen, &is_damaged));
+        if (!is_damaged) break;
+        if (strict) return sgc_err(SGC_ECKPT, "checkpoint-%" PRId64 " of node %d is damaged; allow another one with --checkpoint.resume_strict false", chosen.step, chosen.node);
+        if (chosen.step == suspect) /* node chosen.node has just read it whole */
+            return sgc_err(SGC_EIO, "checkpoint-%" PRId64 " of node %d arrives damaged on another node: its disk, or the network, changes bytes", chosen.step, chosen.node);
+        if (w->rank == 0) sgc_log_warning("checkpoint-%" PRId64 " of node %d is damaged: it is not handed out", chosen.step, chosen.node);
+        suspect = chosen.step; /* now every node that has it reads its own */
+        before_step = chosen.step + 1;
+    }
     if (chosen.node < 0) goto done;
     snprintf(name, sizeof(name), "checkpoint-%" PRId64, chosen.step);
     SGC_TRY(sgc_path_join(path, output_dir, name));

@@ -39,9 +39,12 @@ static bool is_at(const sgc_home *here, json_t *place)
 
 void sgc_home_read(const char *output_dir, sgc_home *h)
 {
-    char path[SGC_PATH_MAX];
+    char path[SGC_PATH_MAX], *text = NULL;
+    size_t n_bytes;
     json_t *run = NULL;
-    if (sgc_home_find(output_dir, h) == SGC_OK && sgc_path_join(path, output_dir, "run.json") == SGC_OK) run = json_load_file(path, 0, NULL);
+    if (sgc_home_find(output_dir, h) == SGC_OK && sgc_path_join(path, output_dir, "run.json") == SGC_OK && sgc_read_plain_file(path, &text, &n_bytes) == SGC_OK)
+        run = json_loadb(text, n_bytes, 0, NULL);
+    free(text);
     sgc_err_clear();
     take_id(run, "run_id", h->run_id);
     take_id(run, "local_id", h->local_id);

@@ -59,7 +59,7 @@ static bool parse_name(const char *name, int64_t *step, sgc_ckpt_status *status)
     size_t n_digits = is_numbered ? strspn(number, "0123456789") : 0;
     bool fits = n_digits > 0 && n_digits <= 18;
     if (name[0] == '.') {
-        fits = fits && strncmp(number + n_digits, ".tmp-", 5) == 0;
+        fits = fits && strncmp(number + n_digits, ".tmp-", 5) == 0 && sgc_ckpt_is_id(number + n_digits + 5);
         *status = SGC_CKPT_PARTIAL;
         *step = fits ? strtoll(number, NULL, 10) : -1;
         return fits || has_leftover_name(name);

@@ -60,7 +60,8 @@ static const struct command {
      "  --dtype fp32|bf16|fp16    element type of the weights (default: as it is)\n",
      sgc_cli_ckpt_convert, 2, 2, JSON | SHARDS | WEIGHTS_ONLY | DTYPE, true},
     {"rm", "CHECKPOINT", "delete a checkpoint\n"
-     "Without --yes it is only said what would be deleted. The best and the last whole one of a run need --force.\n\n"
+     "Without --yes it is only said what would be deleted. The best and the last whole one of a run need --force; before\n"
+     "an older one goes, every block of the newest is checked.\n\n"
      "  --yes                     delete\n"
      "  --force                   also the best or the last one\n",
      sgc_cli_ckpt_rm, 1, 1, JSON | YES | FORCE, false},
@@ -110,6 +111,7 @@ static sgc_status unknown_option(const struct command *c, const char *argument)
         char full[64];
         if (!(c->options & o->val)) continue;
         snprintf(full, sizeof(full), "--%s", o->name);
+        if (strcmp(name, full) == 0 && argument[strlen(full)] == '=') return sgc_err(SGC_ECONFIG, "ckpt %s: %s takes no value", c->name, full);
         int d = sgc_edit_distance(name, full);
         if (d < distance) distance = d, nearest = o->name;
     }

@@ -86,13 +86,13 @@ sgc_status sgc_cli_ckpt_ls(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     char best[SGC_NAME_MAX];
     SGC_TRY(sgc_ckpt_list(directory, &entries, &n));
     SGC_TRY(sgc_ckpt_best(directory, best));
+    if (n == 0) SGC_TRY(refuse_empty(directory));
     if (a->json) {
         list = json_array();
         for (int k = 0; k < n; k++) json_array_append_new(list, to_json(&entries[k], best));
         SGC_TRY(sgc_cli_print_json(list));
         goto done;
     }
-    if (n == 0) SGC_TRY(refuse_empty(directory));
     for (int column = 0; column < table.n_columns; column++) sgc_table_add(&table, "%s", titles[column]);
     for (int k = 0; k < n; k++) add_row(&table, &entries[k], best);
     sgc_table_print(&table, "rrrrrrrrl");

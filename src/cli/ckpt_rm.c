@@ -103,6 +103,45 @@ static sgc_status split(const char *path, char directory[SGC_PATH_MAX], char nam
 
 static bool is_resumable(const sgc_ckpt_entry *e) { return e->status == SGC_CKPT_COMPLETE && !e->weights_only; }
 
+/* Reads every block. problem: "" if all fit, else what is wrong. Rank 0 alone is here. */
+static sgc_status find_damage(const char *directory, const char *name, char problem[1024])
+{
+    sgc_status st = SGC_OK;
+    sgc_group *alone = NULL;
+    sgc_ckpt_report r = {0};
+    char path[SGC_PATH_MAX];
+    problem[0] = '\0';
+    SGC_TRY(sgc_path_join(path, directory, name));
+    SGC_TRY(sgc_group_null(&alone, 1, 0));
+    SGC_TRY(sgc_ckpt_verify(path, alone, &r));
+    if (r.n_bad) snprintf(problem, 1024, "%s: %s", r.damages[0].file, r.damages[0].problem);
+done:
+    sgc_ckpt_report_free(&r);
+    if (alone) sgc_group_free(alone);
+    return st;
+}
+
+/* A newer one stands for one that goes only if its blocks are whole, too: sizes and metadata do not tell. Nor is one kept that is itself damaged. */
+static sgc_status check_newer(const char *directory, const sgc_ckpt_entry *entries, int n, int k)
+{
+    sgc_status st = SGC_OK;
+    char problem[1024], newest_problem[1024] = "";
+    const char *newest = NULL;
+    for (int i = n - 1; i > k; i--) {
+        if (!is_resumable(&entries[i]) || strcmp(entries[i].info.run_id, entries[k].info.run_id) != 0) continue;
+        SGC_TRY(find_damage(directory, entries[i].name, problem));
+        if (!problem[0]) return SGC_OK;
+        if (newest) continue;
+        newest = entries[i].name;
+        memcpy(newest_problem, problem, sizeof(newest_problem));
+    }
+    SGC_TRY(find_damage(directory, entries[k].name, problem));
+    if (newest && !problem[0])
+        st = sgc_err(SGC_ECKPT, "%s is the last whole checkpoint of its run, as %s is damaged: %s; add --force to delete it", entries[k].name, newest, newest_problem);
+done:
+    return st;
+}
+
 /* The last complete one of its run, and the best, go only by force. */
 static sgc_status check_kept(const sgc_ckpt_entry *entries, int n, int k, const char *best)
 {
@@ -163,6 +202,7 @@ sgc_status sgc_cli_ckpt_rm(const sgc_ckpt_arguments *a, sgc_group *group, bool *
     SGC_TRY(sgc_ckpt_best(v.directory, v.best));
     while (k < n && strcmp(entries[k].name, name) != 0) k++;
     if (k < n && !a->force) SGC_TRY(check_kept(entries, n, k, v.best));
+    if (k < n && !a->force && a->yes && is_resumable(&entries[k])) SGC_TRY(check_newer(v.directory, entries, n, k));
     SGC_TRY(check_is_one(a->paths[0], k < n ? &entries[k] : NULL));
     SGC_TRY(add(&v, name, k < n ? entries[k].bytes : sgc_tree_bytes(a->paths[0])));
     SGC_TRY(act(&v, a));
@@ -172,7 +212,7 @@ done:
     return st;
 }
 
-/* The rules: from the command line, else from the settings in the newest complete checkpoint. */
+/* The rules: from the command line, else from the settings in the newest complete checkpoint of the run. */
 static sgc_status choose_rules(const sgc_ckpt_arguments *a, const char *directory, const sgc_ckpt_entry *newest, sgc_retention *rules)
 {
     sgc_status st = SGC_OK;
@@ -191,22 +231,16 @@ done:
     return st;
 }
 
-/* Older ones are what is left to a run whose newest is damaged: every block of it is read before they go. Rank 0 alone is here. */
+/* Older ones are what is left to a run whose newest is damaged: every block of it is read before they go. */
 static sgc_status check_newest(const char *directory, const char *name)
 {
     sgc_status st = SGC_OK;
-    sgc_group *alone = NULL;
-    sgc_ckpt_report r = {0};
-    char path[SGC_PATH_MAX];
-    SGC_TRY(sgc_path_join(path, directory, name));
-    SGC_TRY(sgc_group_null(&alone, 1, 0));
-    SGC_TRY(sgc_ckpt_verify(path, alone, &r));
-    if (r.n_bad)
-        st = sgc_err(SGC_ECKPT, "nothing is deleted: %s, the newest that would stay, is damaged: %s: %s; delete it first (stagecoach ckpt rm --force)", path,
-                     r.damages[0].file, r.damages[0].problem);
+    char problem[1024];
+    SGC_TRY(find_damage(directory, name, problem));
+    if (problem[0])
+        st = sgc_err(SGC_ECKPT, "nothing is deleted: %s/%s, the newest that would stay, is damaged: %s; delete it first (stagecoach ckpt rm --force)", directory, name,
+                     problem);
 done:
-    sgc_ckpt_report_free(&r);
-    if (alone) sgc_group_free(alone);
     return st;
 }
 
@@ -217,6 +251,8 @@ sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, boo
     victims v = {0};
     sgc_ckpt_entry *entries = NULL;
     bool *surplus = NULL;
+    char own[SGC_ID_CHARS + 1]; /* not that of checkpoints of other runs that were copied here */
+    int64_t newest_step;
     int n, newest = -1;
     if (snprintf(v.directory, sizeof(v.directory), "%s", a->paths[0]) >= (int)sizeof(v.directory)) {
         st = sgc_err(SGC_ECONFIG, "the path %.60s... is too long", a->paths[0]);
@@ -228,12 +264,13 @@ sgc_status sgc_cli_ckpt_prune(const sgc_ckpt_arguments *a, sgc_group *group, boo
         st = sgc_err(SGC_ENOMEM, "no memory to list %s", v.directory);
         goto done;
     }
+    SGC_TRY(sgc_ckpt_newest(v.directory, INT64_MAX, &newest_step, own));
     for (int i = 0; i < n; i++)
-        if (is_resumable(&entries[i])) newest = i;
+        if (is_resumable(&entries[i]) && strcmp(entries[i].info.run_id, own) == 0) newest = i;
     if (newest >= 0) {
         sgc_retention rules = {.best = v.best};
         SGC_TRY(choose_rules(a, v.directory, &entries[newest], &rules));
-        sgc_retention_choose(&rules, entries[newest].info.run_id, entries, n, surplus);
+        sgc_retention_choose(&rules, own, entries, n, surplus);
     }
     bool is_older_to_go = false;
     for (int i = 0; i < n; i++) is_older_to_go |= surplus[i];

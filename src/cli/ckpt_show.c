@@ -160,6 +160,8 @@ done:
 
 static double mean_of(const summary *s) { return s->n_finite ? s->sum / (double)s->n_finite : NAN; }
 
+static double norm_of(const summary *s) { return s->n_finite ? sqrt(s->square) : NAN; }
+
 static json_t *summary_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, const summary *s)
 {
     json_t *o = tensor_json(v, t), *bins = json_array();
@@ -168,7 +170,7 @@ static json_t *summary_json(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, co
     json_object_set_new(o, "min", sgc_cli_number(s->min));
     json_object_set_new(o, "max", sgc_cli_number(s->max));
     json_object_set_new(o, "mean", sgc_cli_number(mean_of(s)));
-    json_object_set_new(o, "norm", sgc_cli_number(sqrt(s->square)));
+    json_object_set_new(o, "norm", sgc_cli_number(norm_of(s)));
     json_object_set_new(o, "n_nan", json_integer(s->n_nan));
     json_object_set_new(o, "n_inf", json_integer(s->n_inf));
     for (int b = 0; b < N_BINS; b++) json_array_append_new(bins, json_integer(s->bin[b]));
@@ -184,7 +186,7 @@ static void print_summary(const sgc_ckpt_view *v, const sgc_ckpt_tensor *t, cons
     shape_text(t->spec, shape);
     printf("%s/%s  %s  %s  %s, unit %s\n", sgc_slot_path[t->slot], t->spec->name, shape, sgc_dtype_name(sgc_ckpt_dtype(v->ckpt)),
            sgc_format_bytes((double)(s->n * sgc_dtype_bytes(sgc_ckpt_dtype(v->ckpt))), size), t->unit->name);
-    printf("  min   %.9g\n  max   %.9g\n  mean  %.9g\n  norm  %.9g\n", s->min, s->max, mean_of(s), sqrt(s->square));
+    printf("  min   %.9g\n  max   %.9g\n  mean  %.9g\n  norm  %.9g\n", s->min, s->max, mean_of(s), norm_of(s));
     printf("  NaN   %" PRId64 "\n  Inf   %" PRId64 "\n", s->n_nan, s->n_inf);
     if (s->n_finite == 0) return;
     for (int b = 0; b < N_BINS; b++)

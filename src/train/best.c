@@ -65,8 +65,16 @@ sgc_status sgc_best_load(sgc_run *r)
         if (r->world->rank == 0) sgc_log_warning("no evaluation was saved: the model at the end is that of the last update (load_best_model_at_end)");
         return SGC_OK;
     }
-    SGC_TRY(sgc_ckpt_open(&c, path, r->world->all));
-    SGC_TRY(sgc_ckpt_load(c, r->engine, r->model, true, r->world->all));
+    st = sgc_ckpt_open(&c, path, r->world->all);
+    if (st == SGC_OK) st = sgc_ckpt_load(c, r->engine, r->model, true, r->world->all);
+    if (st == SGC_ECKPT || st == SGC_EIO) { /* every rank has the message */
+        char why[2 * SGC_PATH_MAX];
+        const char *origin = sgc_err_origin();
+        snprintf(why, sizeof(why), "%s%s%s", origin, origin[0] ? ": " : "", sgc_err_message());
+        sgc_err_clear();
+        st = sgc_err(st, "%s; the training is complete and its last checkpoint is saved, but load_best_model_at_end cannot load the best", why);
+    }
+    if (st != SGC_OK) goto done;
     if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation of the best model");
     r->state.last_eval_loss = e.loss;
     sgc_log_info("loaded the best model, %s: eval_loss %.4f  perplexity %.4f", path, e.loss, sgc_perplexity(e.loss));

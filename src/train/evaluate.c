@@ -64,11 +64,31 @@ done:
     return st;
 }
 
-static sgc_status report_local(const evaluation_job *j, const sgc_evaluation *e)
+/* An output_dir that only settings name, as those of a checkpoint do, may be elsewhere by now, or not to be written to: nobody asked for it. */
+static sgc_status write_local(const evaluation_job *j, json_t *results)
 {
     sgc_status st = SGC_OK;
-    double perplexity = sgc_perplexity(e->loss);
     char path[SGC_PATH_MAX];
+    const char *output_dir = j->config->training.output_dir;
+    bool is_asked_for = sgc_config_is_on_command_line(j->config, "training.output_dir");
+    if (!is_asked_for && !sgc_path_exists(output_dir)) {
+        sgc_log_warning("the output_dir of the settings, %s, is not there: the results are on standard output only, unless --output_dir is given", output_dir);
+        json_decref(results);
+        return SGC_OK;
+    }
+    st = sgc_make_dirs(output_dir);
+    if (st == SGC_OK) st = sgc_path_join(path, output_dir, "eval_results.json");
+    if (st == SGC_OK) st = sgc_json_write(results, path);
+    else json_decref(results);
+    if (st == SGC_OK || is_asked_for) return st;
+    sgc_log_warning("%s: the results are on standard output only; --output_dir tells where they are to be written", sgc_err_message());
+    sgc_err_clear();
+    return SGC_OK;
+}
+
+static sgc_status report_local(const evaluation_job *j, const sgc_evaluation *e)
+{
+    double perplexity = sgc_perplexity(e->loss);
     printf("***** eval metrics *****\n");
     printf("  checkpoint               = %s\n", j->path);
     printf("  eval_loss                = %.4f\n", e->loss);
@@ -79,8 +99,6 @@ static sgc_status report_local(const evaluation_job *j, const sgc_evaluation *e)
     printf("  eval_tokens              = %lld\n", (long long)e->n_tokens);
     if (fflush(stdout) != 0) return sgc_err_errno(SGC_EIO, "the results cannot be written to standard output");
     if (!j->config->training.output_dir) return SGC_OK;
-    SGC_TRY(sgc_make_dirs(j->config->training.output_dir));
-    SGC_TRY(sgc_path_join(path, j->config->training.output_dir, "eval_results.json"));
     json_t *out = json_object();
     json_object_set_new(out, "checkpoint", json_string(j->path));
     json_object_set_new(out, "step", json_integer(j->step));
@@ -90,9 +108,7 @@ static sgc_status report_local(const evaluation_job *j, const sgc_evaluation *e)
     json_object_set_new(out, "eval_samples", json_integer(e->n_samples));
     json_object_set_new(out, "eval_samples_per_second", sgc_json_number((double)e->n_samples / e->runtime_s));
     json_object_set_new(out, "eval_tokens", json_integer(e->n_tokens));
-    SGC_TRY(sgc_json_write(out, path));
-done:
-    return st;
+    return write_local(j, out);
 }
 
 static sgc_status open_checkpoint(evaluation_job *j)

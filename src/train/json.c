@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/util.h"
 
 json_t *sgc_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
@@ -27,12 +29,17 @@ sgc_status sgc_json_write(json_t *root, const char *path)
     return st;
 }
 
-sgc_status sgc_json_append(json_t *root, FILE *file, const char *path)
+sgc_status sgc_json_append(json_t *root, int fd, const char *path)
 {
+    sgc_str line = {0};
     char *text = dump(root, JSON_COMPACT);
+    off_t end = lseek(fd, 0, SEEK_END);
     if (!text) return sgc_err(SGC_ENOMEM, "no memory to write %s", path);
-    int n = fprintf(file, "%s\n", text);
+    sgc_str_printf(&line, "%s\n", text);
     free(text);
-    if (n < 0 || fflush(file) != 0) return sgc_err_errno(SGC_EIO, "%s cannot be written", path);
-    return SGC_OK;
+    sgc_status st = end < 0 ? sgc_err_errno(SGC_EIO, "cannot find the end of %s", path) : sgc_pwrite_all(fd, line.text, line.n, end, path);
+    if (st != SGC_OK && end >= 0 && ftruncate(fd, end) != 0) /* the next line would go on in this one */
+        sgc_log_warning("%s ends in a line that is not whole", path);
+    sgc_str_free(&line);
+    return st;
 }

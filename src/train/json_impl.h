@@ -3,14 +3,13 @@
 #define SGC_TRAIN_JSON_IMPL_H
 
 #include <jansson.h>
-#include <stdio.h>
 
 #include "base/status.h"
 
 json_t *sgc_json_number(double x);
 /* Write to PATH, whole or not at all. Local. Takes over the reference to root. SGC_EIO. */
 sgc_status sgc_json_write(json_t *root, const char *path);
-/* One line, appended and flushed. Takes over the reference to root. SGC_EIO. */
-sgc_status sgc_json_append(json_t *root, FILE *file, const char *path);
+/* One line at the end of a file, whole or not at all. Takes over the reference to root. SGC_EIO. */
+sgc_status sgc_json_append(json_t *root, int fd, const char *path);
 
 #endif

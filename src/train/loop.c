@@ -256,9 +256,9 @@ sgc_status sgc_train(sgc_world *w, sgc_config *c, sgc_outcome *outcome)
     st = train_updates(&r);
     if (st == SGC_OK || st == SGC_ENONFINITE) SGC_KEEP(sgc_saving_end(&r)); /* what was begun is finished */
     if (st != SGC_OK) goto done;
-    if (r.t->load_best_model_at_end && !r.stop) SGC_TRY(sgc_best_load(&r));
+    if (r.t->load_best_model_at_end && !r.stop) st = sgc_best_load(&r);
     *outcome = r.stop ? SGC_INTERRUPTED : SGC_COMPLETED;
-    SGC_TRY(sgc_report_end(&r));
+    if (st != SGC_ECOMM) SGC_KEEP(sgc_report_end(&r)); /* what was trained is complete, whatever became of the best */
 done:
     sgc_run_free(&r);
     sgc_signals_restore();

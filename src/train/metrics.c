@@ -1,6 +1,7 @@
 #include "train/metrics_impl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,15 +60,16 @@ sgc_status sgc_metrics_open(sgc_metrics *m, const char *output_dir)
     char temporary[SGC_PATH_MAX];
     SGC_TRY(sgc_path_join(m->path, output_dir, file_name));
     if (snprintf(temporary, sizeof(temporary), "%s.tmp", m->path) < (int)sizeof(temporary)) unlink(temporary); /* of a start that was killed while it cut */
-    if (!(m->file = fopen(m->path, "ae"))) st = sgc_err_errno(SGC_EIO, "%s cannot be opened", m->path);
+    m->fd = open(m->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (!(m->is_open = m->fd >= 0)) st = sgc_err_errno(SGC_EIO, "%s cannot be opened", m->path);
 done:
     return st;
 }
 
-sgc_status sgc_metrics_write(sgc_metrics *m, json_t *line) { return sgc_json_append(line, m->file, m->path); }
+sgc_status sgc_metrics_write(sgc_metrics *m, json_t *line) { return sgc_json_append(line, m->fd, m->path); }
 
 void sgc_metrics_close(sgc_metrics *m)
 {
-    if (m->file) fclose(m->file);
-    m->file = NULL;
+    if (m->is_open) close(m->fd);
+    m->is_open = false;
 }

@@ -4,11 +4,10 @@
 
 #include <jansson.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "base/util.h"
 
-typedef struct sgc_metrics { char path[SGC_PATH_MAX]; FILE *file; } sgc_metrics;
+typedef struct sgc_metrics { char path[SGC_PATH_MAX]; int fd; bool is_open; } sgc_metrics;
 
 /* Drop the lines beyond update after_step, and what a killed job left unfinished; no error if there is no file. */
 sgc_status sgc_metrics_cut(const char *output_dir, int64_t after_step);

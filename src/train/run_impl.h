@@ -35,6 +35,7 @@ typedef struct sgc_run {
     bool has_lock, has_device;
     sgc_start start;
     sgc_ckpt *ckpt;           /* of start.path while loading; NULL else                               */
+    sgc_ckpt_info resumed;    /* of the checkpoint that is gone on from; its id is "" at a fresh start     */
     char run_id[SGC_ID_CHARS + 1];
     char local_dir[SGC_PATH_MAX]; /* this run's in checkpoint.local_dir; "": there is none               */
 

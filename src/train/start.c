@@ -32,17 +32,18 @@ static bool is_inside(const char *path, const char *dir)
     return is;
 }
 
-/* What output_dir holds besides the runs that were set aside before. */
-static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_present)
+/* What output_dir holds besides the runs that were set aside before. n_weights: of weights only. */
+static sgc_status look_local(sgc_start *s, const char *output_dir, int *n_present, int *n_weights)
 {
     sgc_ckpt_entry *entries = NULL;
     int n = 0;
     sgc_status st = sgc_ckpt_list(output_dir, &entries, &n);
-    *n_present = 0;
+    *n_present = *n_weights = 0;
     for (int i = 0; st == SGC_OK && i < n; i++) {
         if (entries[i].status != SGC_CKPT_COMPLETE && entries[i].status != SGC_CKPT_DAMAGED && entries[i].status != SGC_CKPT_NEWER) continue;
         ++*n_present;
-        if (entries[i].status == SGC_CKPT_COMPLETE) memcpy(s->old_id, entries[i].info.run_id, sizeof(s->old_id));
+        *n_weights += entries[i].status == SGC_CKPT_COMPLETE && entries[i].weights_only;
+        if (entries[i].status == SGC_CKPT_COMPLETE && !entries[i].weights_only) memcpy(s->old_id, entries[i].info.run_id, sizeof(s->old_id));
     }
     free(entries);
     return st;
@@ -54,8 +55,8 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
     sgc_status st = SGC_OK;
     const char *how = t->resume_from_checkpoint;
     bool latest = is_word(how, "latest") || is_word(how, "true"), automatic = is_word(how, "auto");
-    int n_present;
-    SGC_TRY(look_local(s, t->output_dir, &n_present));
+    int n_present, n_weights;
+    SGC_TRY(look_local(s, t->output_dir, &n_present, &n_weights));
     if (latest || automatic) {
         if (found) strcpy(s->path, found);
         else SGC_TRY(sgc_ckpt_latest(t->output_dir, INT64_MAX, strict, true, s->path));
@@ -86,6 +87,7 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
                      "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",
+                     !is_usable && n_weights > 0 ? ", none of them to be resumed (--model.init_from starts a new run from one of weights only)" :
                      !is_usable ? ", none of them usable (stagecoach ckpt ls says why)" : s->path[0] ? " of another run" : "",
                      is_usable ? "continue with --resume_from_checkpoint latest, or " : "");
     } else if (n_elsewhere > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
@@ -131,8 +133,8 @@ sgc_status sgc_start_decide(sgc_run *r)
     if (looks) SGC_TRY(sgc_latest_from_nodes(r->world, r->config, INT64_MAX));
     if (looks && apart) SGC_TRY(sgc_ckpt_latest_of_nodes(r->world, r->t->output_dir, INT64_MAX, -1, r->config->checkpoint.resume_strict, found));
     if (apart) {
-        int n_present = 0;
-        if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present);
+        int n_present = 0, n_weights;
+        if (r->world->rank != 0 && r->world->node_rank == 0) st = look_local(&(sgc_start){0}, r->t->output_dir, &n_present, &n_weights);
         SGC_AGREE(r->world->all);
         n_elsewhere = n_present;
         SGC_TRY(sgc_max_double(r->world->all, &n_elsewhere, 1));
@@ -175,6 +177,7 @@ static void restore_counters(sgc_run *r)
     const sgc_ckpt_info *info = sgc_ckpt_get_info(r->ckpt);
     sgc_run_state *s = &r->state;
     *s = *sgc_ckpt_get_state(r->ckpt);
+    r->resumed = *info;
     if (strcmp(info->isa, r->device.isa) != 0)
         sgc_log_warning("the checkpoint was computed on %s, this run is on %s: results may differ in the last bits", info->isa,
                         r->device.isa);
@@ -239,11 +242,21 @@ done:
     return st;
 }
 
+/* In one directory; run_id: only of that run. */
+static sgc_status set_aside(const sgc_run *r, const char *directory, const char *run_id)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_ckpt_set_aside(directory, r->start.sets_aside_all ? -1 : r->state.step, run_id));
+    if (!r->start.sets_aside_all) SGC_TRY(sgc_ckpt_take_up(directory, r->start.path, &r->resumed, run_id));
+done:
+    return st;
+}
+
 static sgc_status settle_local(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     const char *dir = r->t->output_dir;
-    SGC_TRY(sgc_ckpt_set_aside(dir, r->start.sets_aside_all ? -1 : r->state.step, NULL));
+    SGC_TRY(set_aside(r, dir, NULL));
     SGC_TRY(sgc_best_settle_local(r));
     if (r->start.sets_aside_all)
         SGC_TRY(sgc_metrics_set_aside(dir, r->start.old_id[0] ? r->start.old_id : r->run_id));
@@ -255,24 +268,24 @@ done:
 }
 
 /* A node with an output_dir of its own. */
-static sgc_status settle_node(sgc_run *r, int64_t after)
+static sgc_status settle_node(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    SGC_TRY(sgc_ckpt_set_aside(r->t->output_dir, after, NULL));
+    SGC_TRY(set_aside(r, r->t->output_dir, NULL));
     SGC_TRY(sgc_best_settle_local(r));
 done:
     return st;
 }
 
 /* What this run has on a node. */
-static sgc_status settle_local_dir(sgc_run *r, int64_t after)
+static sgc_status settle_local_dir(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_name_others(r->config->checkpoint.local_dir, r->start.local_id);
     SGC_TRY(sgc_lock_take(r->local_dir));
     r->has_lock = true;
     SGC_TRY(sgc_fsync_path(r->config->checkpoint.local_dir)); /* a save syncs what lies below */
-    SGC_TRY(sgc_ckpt_set_aside(r->local_dir, after, r->run_id));
+    SGC_TRY(set_aside(r, r->local_dir, r->run_id));
 done:
     return st;
 }
@@ -280,9 +293,8 @@ done:
 sgc_status sgc_start_settle(sgc_run *r)
 {
     sgc_status st = SGC_OK;
-    int64_t after = r->start.sets_aside_all ? -1 : r->state.step;
     if (r->world->rank == 0) st = settle_local(r);
-    else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r, after);
-    if (st == SGC_OK && r->world->node_rank == 0 && r->local_dir[0]) st = settle_local_dir(r, after);
+    else if (r->world->node_rank == 0 && r->t->save_on_each_node) st = settle_node(r);
+    if (st == SGC_OK && r->world->node_rank == 0 && r->local_dir[0]) st = settle_local_dir(r);
     return sgc_agree(r->world->all, st);
 }

@@ -180,6 +180,21 @@ cp -r "$last" "$work/marred" && flip "$work/marred/$shard" $((at + 40))
 refuses "convert of damaged bytes" 1 "$shard is damaged" mpirun -n 2 "$STAGECOACH" ckpt convert "$work/marred" "$work/into/new"
 check "... leaves nothing" is "$(ls -A "$work/into" 2>/dev/null)" ""
 
+mkdir "$work/into/small"
+# shellcheck disable=SC2016
+small=(unshare -m bash -c 'mount -t tmpfs -o size=64k none "$0" && exec "$@"' "$work/into/small")
+if "${small[@]}" true 2>/dev/null; then
+    refuses "convert to where there is no room" 1 "a checkpoint needs [0-9.]+ KiB, but only [0-9.]+ KiB are free in $work/into/small/.*; nothing was written" \
+        "${small[@]}" "$STAGECOACH" ckpt convert "$last" "$work/into/small/new"
+else
+    skip "convert to where there is no room" "no right to mount"
+fi
+rmdir "$work/into/small"
+for inside in x shards/x "a/b"; do
+    refuses "convert into the checkpoint: $inside" 2 "would lie inside the checkpoint $last; choose a place outside" "$STAGECOACH" ckpt convert "$last" "$last/$inside"
+done
+check "convert from inside of it to elsewhere" ends 0 bash -c 'cd "$1" && "$2" ckpt convert . "$3" --weights_only && "$2" ckpt rm "$3" --yes' - "$last" "$STAGECOACH" "$work/outside"
+check "... leaves it as it was" is "$(ls -A "$last")" "$(ls -A "$one")"
 check "convert beyond the size that files may have" ends 1 bash -c 'ulimit -f 8; exec "$@"' limited "$STAGECOACH" ckpt convert "$last" "$work/into/large"
 check "... is an error of the write" says 'error: .*File too large' && check "... and leaves nothing" is "$(ls -A "$work/into")" ""
 
@@ -210,6 +225,13 @@ check "rm says what it would delete" ends 0 ckpt rm "$run/checkpoint-6/" && chec
 check "... and deletes nothing" is "$(left "$run")" "checkpoint-2 checkpoint-4 checkpoint-6 checkpoint-8"
 refuses "rm keeps the last" 2 "checkpoint-8 is the last whole checkpoint of its run; add --force" "$STAGECOACH" ckpt rm "$last" --yes
 refuses "rm keeps the best" 2 "checkpoint-4 is the best checkpoint of its run; add --force" "$STAGECOACH" ckpt rm "$run/checkpoint-4" --yes
+flip "$last/$shard" $((at + 40))
+refuses "rm keeps the last whose blocks are whole" 1 "checkpoint-6 is the last whole checkpoint of its run, as checkpoint-8 is damaged: $shard: does not fit its hash; add --force" \
+    "$STAGECOACH" ckpt rm "$run/checkpoint-6" --yes
+cp -r "$run" "$work/two" && flip "$work/two/checkpoint-6/$shard" $((at + 40))
+check "... but not one that is damaged too" ends 0 ckpt rm "$work/two/checkpoint-6" --yes
+check "... and needs no newest if another is whole" bash -c "cp -r '$run/checkpoint-6' '$work/two' && '$STAGECOACH' ckpt rm '$work/two/checkpoint-2' --yes && test ! -e '$work/two/checkpoint-2'"
+flip "$last/$shard" $((at + 40))
 refuses "rm of what is none" 1 "$work/tiny.cfg is no checkpoint" "$STAGECOACH" ckpt rm "$work/tiny.cfg" --yes
 mkdir -p "$work/website" "$work/dated/checkpoint-7" && echo '{"name": "site"}' | tee "$work/website/manifest" >"$work/dated/checkpoint-7/manifest"
 refuses "rm of a directory with another program's manifest" 1 "$work/website is no checkpoint" "$STAGECOACH" ckpt rm "$work/website" --yes --force
@@ -248,6 +270,11 @@ check "prune says what is too much" ends 0 ckpt prune "$run" --save_total_limit 
 check "... which is the oldest and what was not finished" is "$(grep -oE 'would delete [^ ]*' "$work/said" | sed 's/.*\///' | paste -sd' ')" "checkpoint-2 .checkpoint-9.tmp-0123456789abcdef"
 check "... but not milestones" is "$(ckpt prune "$run" --save_total_limit 1 --keep_every 2 | grep -c 'checkpoint-2')" 0
 check "... and deletes nothing" is "$(left "$run")" ".checkpoint-9.tmp-0123456789abcdef checkpoint-2 checkpoint-4 checkpoint-8"
+check "a run of others" train foreign 1 --max_steps 10 --save_steps 10
+cp -r "$work/foreign/checkpoint-10" "$run"
+check "prune goes by the run of the directory, whatever else was copied there" ends 0 ckpt prune "$run" --save_total_limit 1
+check "... and leaves that alone" is "$(grep -oE 'would delete [^ ]*' "$work/said" | sed 's/.*\///' | paste -sd' ')" "checkpoint-2 .checkpoint-9.tmp-0123456789abcdef"
+rm -r "$run/checkpoint-10"
 flip "$last/$shard" $((at + 40))
 refuses "prune keeps older ones while the newest is damaged" 1 "nothing is deleted: $last, the newest that would stay, is damaged: $shard: does not fit its hash" \
     "$STAGECOACH" ckpt prune "$run" --save_total_limit 1 --yes
@@ -301,6 +328,8 @@ fi
 
 refuses "an unknown command" 2 "ckpt has no command verfy; did you mean verify\?" "$STAGECOACH" ckpt verfy
 refuses "an option of another command" 2 "ckpt ls has no option --shards" "$STAGECOACH" ckpt ls "$run" --shards 3
+refuses "a value for an option that takes none" 2 "ckpt ls: --json takes no value" "$STAGECOACH" ckpt ls "$run" --json=1
+refuses "ls of a checkpoint, in JSON too" 1 "$last is itself a checkpoint; give the directory that holds it" "$STAGECOACH" ckpt ls "$last" --json
 refuses "a misspelt option" 2 "ckpt convert has no option --weight_only; did you mean --weights_only\?" "$STAGECOACH" ckpt convert a b --weight_only
 refuses "too few paths" 2 "write: stagecoach ckpt diff A B" "$STAGECOACH" ckpt diff "$run"
 for command in ls show verify diff convert rm prune; do

@@ -1,32 +1,9 @@
 #!/usr/bin/env bash
-# Directories that only one node sees: checkpoints that survive the loss of any node, and output_dirs of nodes.
-# Two ranks count as a node here, and each node mounts its own directory at the same path.
+# Checkpoints in directories that only one node sees: they survive the loss of any node. Output_dirs of nodes are in nodes_each.sh.
 # shellcheck source=../lib.sh disable=SC2154
 . "$(dirname "$0")/../lib.sh"
-fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
-mkdir "$work/local"
-# shellcheck disable=SC2016
-mine='mount --bind "$0/disk-$((OMPI_COMM_WORLD_RANK / ${PER_NODE:-2}))" "$0/local" && exec "$@"'
-unshare -m bash -c 'mount --bind "$0" "$0"' "$work" 2>/dev/null || { skip "directories of nodes" "no right to mount"; finish; }
-
-cat "$top"/src/ckpt/*.c | head -c 20000 >"$work/text.txt"
-cat >"$work/tiny.cfg" <<END
-model = { n_positions = 32; n_embd = 24; n_layer = 1; n_head = 2; };
-data = { train_file = "$work/text.txt"; block_size = 32; };
-training = { per_device_train_batch_size = 1; max_steps = 20; learning_rate = 1e-2; save_steps = 2; lr_scheduler_type = "constant"; };
-checkpoint = { block_size = 4096L; };
-END
-# train NAME RANKS [OPTION...]: each node with its own $work/local; the log is $work/NAME.log
-train() {
-    local name=$1 n=$2; shift 2
-    ranks "$n" unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node "${PER_NODE:-2}" --output_dir "$work/$name" "$@" \
-        >"$work/$name.log" 2>&1
-}
-disks() { rm -rf "$work"/disk-*; for ((i = 0; i < $1; i++)); do mkdir "$work/disk-$i"; done; }
-is() { [ "$1" = "$2" ] || { echo "'$1', expected '$2'"; return 1; }; }
-same_state() { for group in /model /optimizer /state; do h5diff "$1/checkpoint.h5" "$2/checkpoint.h5" $group || return 1; done; }
-kept() { (cd "$1" && ls -A | grep checkpoint | sort -V | paste -sd' '); }
-has() { grep -qE -- "$2" "$work/$1.log" || { tail -n 30 "$work/$1.log"; return 1; }; }
+# shellcheck source=../fault/nodes.sh
+. "$top/tests/fault/nodes.sh"
 
 disks 3
 check "a run without node-local checkpoints" train straight 6
@@ -62,8 +39,6 @@ done
 # restored HOW: as the killed run of that redundancy left everything
 restored() { rm -rf "$work/run" "$work"/disk-? && cp -r "$work/whole-$1" "$work/run" && cp -r "$work/kept-$1"/disk-? "$work"; }
 goes_on() { train run 6 "${local_options[@]}" --checkpoint.redundancy "$1" --resume_from_checkpoint latest; }
-# marr FILE: another value in a byte of its middle
-marr() { local at b; at=$(($(stat -c %s "$1") / 2)); b=$(od -An -tu1 -j$at -N1 "$1"); printf "\\x$(printf %x $((b ^ 16)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none; }
 for how in partner xor; do
     restored $how
     marr "$work"/disk-1/ckpt/*/checkpoint-12/shards/shard-00002-of-00006.h5
@@ -120,6 +95,27 @@ for how in partner xor; do
             train "fails-$how-$k" 4 --checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --max_steps 6
         check "... which is said once" is "$(grep -c 'ERROR .*checkpoint-2 could not be saved: rank .*Input/output error' "$work/fails-$how-$k.log")" 1
         check "... leaves nothing on any node, and the next is whole" is "$(kept "$work"/disk-0/ckpt/*)/$(kept "$work"/disk-1/ckpt/*)" "checkpoint-4/checkpoint-4"
+    done
+done
+
+# kills while nodes save, and while what they have is put together
+to_kill=(run 6 "${local_options[@]}" --checkpoint.redundancy xor)
+for rank in 0 2; do
+    [ -e "$fault" ] || { skip "kills" "$fault was not built"; break; }
+    rm -rf "$work/run"; disks 3
+    for at in $(kills "$([ $rank = 0 ] || echo rename:1)" $rank "$work/local" "${to_kill[@]}"); do
+        rm -rf "$work/run"; disks 3
+        check "a job is killed while nodes save, at call $at of rank $rank" killed "$at" $rank "$work/local" "${to_kill[@]}"
+        check "... and goes on" train "${to_kill[@]}" --resume_from_checkpoint auto
+        check "... to the same end, without leftovers" is "$(same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20" && ls -A "$work/run" "$work"/disk-?/ckpt/* | grep -c '\.tmp')" 0
+    done
+    restored xor; rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+    for at in $(kills "$([ $rank = 0 ] && echo rename:1 || echo fsync:1)" $rank "$work/run/.checkpoint-12" "${to_kill[@]}" --resume_from_checkpoint latest); do
+        restored xor; rm -rf "$work/disk-0" && mkdir "$work/disk-0"
+        check "a job is killed while what nodes have is put together, at call $at of rank $rank" killed "$at" $rank "$work/run/.checkpoint-12" "${to_kill[@]}" --resume_from_checkpoint latest
+        check "... and puts it together at its next start" goes_on xor
+        check "... to go on from" has run 'resuming .*checkpoint-12 at update 12'
+        check "... to the same end, without leftovers" is "$(same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20" && ls -A "$work/run" | grep -c '\.tmp')" 0
     done
 done
 
@@ -219,55 +215,4 @@ for n in 2 5; do
         mpirun -n $n unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/uneven" "${local_options[@]}" --checkpoint.redundancy xor
 done
 refuses "redundancy needs a directory" 2 "redundancy.*conflicts with.*local_dir" "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.redundancy xor
-
-# an output_dir on each node
-disks 2
-check "save_on_each_node" train local/out 4 --save_on_each_node --save_total_limit 2
-check "... every node has the last two" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20/checkpoint-18 checkpoint-20"
-check "... whole" "$STAGECOACH" ckpt verify "$work/disk-0/out/checkpoint-20" "$work/disk-1/out/checkpoint-20"
-check "... the same" diff -r "$work/disk-0/out/checkpoint-20" "$work/disk-1/out/checkpoint-20"
-check "... and the run goes on from them" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 22
-check "... on every node" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22/checkpoint-18 checkpoint-20 checkpoint-22"
-
-# what is damaged on a node
-mkdir "$work/kept-each" && cp -r "$work"/disk-[01] "$work/kept-each"
-marr "$work/disk-1/out/checkpoint-22/shards/shard-00002-of-00004.h5"
-check "the newest is damaged on one node" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
-check "... and is given to it by the other" has local/out "$work/local/out lacked checkpoint-22: it is copied from node 0"
-check "... to go on from" has local/out 'resuming .*checkpoint-22 at update 22'
-check "... the same on both" diff -r "$work/disk-0/out/checkpoint-22" "$work/disk-1/out/checkpoint-22"
-cp -r "$work/disk-0/out/checkpoint-24" "$work/straight-24"
-check "... and nothing is thrown away" is "$(ls "$work/disk-1/out" | grep -cE '^checkpoint-22.old-[0-9a-f]{16}$')" 1
-marr "$work/disk-0/out/checkpoint-24/shards/shard-00000-of-00004.h5"; marr "$work/disk-1/out/checkpoint-24/shards/shard-00003-of-00004.h5"; rm -rf "$work/disk-1/out/checkpoint-22"
-check "the newest is damaged on both, and one lacks that before" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 24
-check "... which it is given" has local/out 'resuming .*checkpoint-22 at update 22'
-check "... to the same end as before" same_state "$work/straight-24" "$work/disk-1/out/checkpoint-24"
-rm -rf "$work"/disk-[01] && cp -r "$work/kept-each"/disk-[01] "$work"
-printf 'job 11\nrestart 0\nhost elsewhere\npid 1\nstart 1\n' >"$work/disk-1/out/run.lock"
-refuses "a second job in the output_dir of another node" 2 "another job runs in $work/local/out: job id 11, host elsewhere" \
-    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint latest
-check "... leaves no lock of its own" is "$(cat "$work"/disk-?/out/run.lock | head -n 1)" "job 11"
-rm "$work/disk-1/out/run.lock"
-
-# a new disk in the place of the first node's, and one that lacks the newest
-rm -rf "$work/disk-0" && mkdir "$work/disk-0"
-check "the first node lost its disk" train local/out 4 --save_on_each_node --resume_from_checkpoint auto --max_steps 24
-check "... the run goes on from what the other has" has local/out 'resuming .*checkpoint-22 at update 22'
-check "... which is copied" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-22 checkpoint-24/checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24"
-check "... to the same bytes" diff -r "$work/disk-0/out/checkpoint-22" "$work/disk-1/out/checkpoint-22"
-rm -rf "$work/disk-1/out/checkpoint-24"
-check "the second node lacks the newest" train local/out 4 --save_on_each_node --resume_from_checkpoint latest --max_steps 26
-check "... and is given it" has local/out 'resuming .*checkpoint-24 at update 24'
-check "... and keeps what it has" is "$(kept "$work/disk-1/out")" "checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24 checkpoint-26"
-rm -rf "$work/disk-0" && mkdir "$work/disk-0"
-refuses "a new run where another node holds one" 2 "output_dir $work/local/out of another node already holds 5 checkpoints" \
-    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node
-if [ -e "$fault" ]; then
-    LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=0 FAULT_CALL=fsync FAULT_AT=3 FAULT_KIND=EIO refuses "a new disk that fails while it is given its copy" 1 "error: .*cannot sync .*Input/output error" \
-        mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
-    check "... has nothing then, and the other node all" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "/checkpoint-18 checkpoint-20 checkpoint-22 checkpoint-24 checkpoint-26"
-fi
-mkdir -p "$work/disk-2/out" && cp -r "$work/straight/checkpoint-20" "$work/disk-2/out"
-refuses "disks of two runs beside a new one" 1 "the nodes hold checkpoints of several runs, [0-9a-f]{16} .node 1. and [0-9a-f]{16} .node 2." \
-    mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
 finish

@@ -43,6 +43,9 @@ check "... and generates from there" "$STAGECOACH" generate "$odd/gewichte ½/."
 check "by a relative path" bash -c 'cd "$1" && cd checkpoint-4 && "$2" ckpt verify . ../checkpoint-2 && "$2" ckpt show . >/dev/null && mpirun -n 2 "$2" eval "$3" --resume_from_checkpoint ../checkpoint-4' - "$odd" "$STAGECOACH" "$work/tiny.cfg"
 mv "$odd" "$work/moved"
 check "a run that was moved goes on" train 2 --output_dir "$work/moved" --resume_from_checkpoint latest --max_steps 8 --gradient_accumulation_steps 1
+check "... and is evaluated with its settings" bash -c "mpirun -n 2 '$STAGECOACH' eval '$work/moved/checkpoint-4/config.cfg' --resume_from_checkpoint '$work/moved/checkpoint-4' 2>'$work/eval.err'"
+check "... which say where it was" grep -q 'the output_dir of the settings, .*, is not there' "$work/eval.err"
+check "... and nothing is made there" test ! -e "$work/zwölf Boxkämpfer/ 走る 'q' \$x"
 ln -s moved/checkpoint-4 "$work/link"
 check "so does one through a link" train 1 --output_dir "$work/by-link" --resume_from_checkpoint "$work/link" --max_steps 8
 cp -r "$work/moved/checkpoint-6" "$work/renamed"
@@ -57,6 +60,10 @@ if "${read_only[@]}" bash -c "! touch '$work/moved/x'" 2>/dev/null; then
     check "... listed and shown" "${read_only[@]}" bash -c "'$STAGECOACH' ckpt ls '$work/moved' && '$STAGECOACH' ckpt show '$work/moved/checkpoint-6' wte.weight"
     check "... read by h5dump" "${read_only[@]}" h5dump -d /model/ln_f.bias "$work/moved/checkpoint-6/checkpoint.h5"
     check "... evaluated" "${read_only[@]}" timeout 60 mpirun -n 2 "$STAGECOACH" eval "$work/tiny.cfg" --resume_from_checkpoint "$work/moved/checkpoint-6"
+    check "... with its own settings, whose output_dir cannot be written to either" "${read_only[@]}" bash -c "timeout 60 mpirun -n 2 '$STAGECOACH' eval '$work/moved/checkpoint-8/config.cfg' \
+        --resume_from_checkpoint '$work/moved/checkpoint-8' >'$work/eval.out' 2>'$work/eval.err'"
+    check "... which is said" grep -q 'moved/eval_results.json.tmp: Read-only file system: the results are on standard output only' "$work/eval.err"
+    check "... with the results" grep -q 'eval_perplexity  *= [0-9]' "$work/eval.out"
     check "... converted to elsewhere" "${read_only[@]}" "$STAGECOACH" ckpt convert "$work/moved/checkpoint-6" "$work/elsewhere" --shards 1
     check "... resumed elsewhere" "${read_only[@]}" timeout 60 mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/from-ro" \
         --resume_from_checkpoint "$work/moved/checkpoint-6" --max_steps 8 --gradient_accumulation_steps 1

@@ -47,6 +47,10 @@ check "... by name, with what it is good for" grep -q 'checkpoint-6 is passed ov
 check "... for the one before" grep -q 'resuming .*checkpoint-4 at update 4' "$work/weights.log"
 check "... to the same bits" h5diff "$work/weights/checkpoint-8/checkpoint.h5" "$work/run/checkpoint-8/checkpoint.h5" /model
 
+mkdir "$work/only" && "$STAGECOACH" ckpt convert "$work/run/checkpoint-6" "$work/only/checkpoint-6" --weights_only >"$work/log"
+refuses "where only weights are, they are no run to go on" 2 "already holds 1 checkpoint, none of them to be resumed .--model.init_from .*of weights only.: start a new run" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/only" --resume_from_checkpoint auto
+
 # three kinds of damage, the oldest is whole
 copy three
 flip "$work/three/checkpoint-6/checkpoint.h5" 2000
@@ -68,6 +72,17 @@ flip "$work/batch/checkpoint-4/shards/$last" "$(data_of "$work/batch/checkpoint-
 check "the older checkpoint brings its own batch" train batch 1 --max_steps 4 --resume_from_checkpoint latest
 check "... of 4 samples and not 12" grep -q 'gradient_accumulation_steps is 2, to keep the checkpoint.s global batch of 4 samples' "$work/batch.log"
 check "... and its last weights are those of the uninterrupted run" h5diff --delta=1e-3 "$work/batch/checkpoint-4/checkpoint.h5" "$work/run/checkpoint-4/checkpoint.h5" /model
+
+# what was set aside is gone on from after all
+copy fork
+sleep 1 # dates are whole seconds
+check "a run goes back and on with other settings" train fork 2 --zero.stage 2 --resume_from_checkpoint "$work/fork/checkpoint-4" --max_steps 6 --save_steps 1 --learning_rate 5e-2
+old=$(echo "$work"/fork/checkpoint-6.old-*)
+check "what it had set aside is resumed, and the job ends before it saves" train fork 2 --zero.stage 2 --resume_from_checkpoint "$old" --max_steps 6
+check "... it has its name again, and what the other settings made is set aside" is "$(cd "$work/fork" && ls -d checkpoint-* | sed 's/old-.*/old/' | paste -sd' ')" \
+    "checkpoint-2 checkpoint-4 checkpoint-5.old checkpoint-6 checkpoint-6.old"
+check "latest goes on from it" train fork 2 --zero.stage 2 --resume_from_checkpoint latest
+check "... to the same bits" h5diff "$work/fork/checkpoint-8/checkpoint.h5" "$work/run/checkpoint-8/checkpoint.h5" /model
 
 # a checkpoint that lies elsewhere, with a link in its place
 copy linked

@@ -50,6 +50,13 @@ check "... are saved when they are the best" is "$(kept between)" "$(records bet
 check "without load_best_model_at_end the best of the saved is linked" train linked "${ruin[@]}" --eval_steps 2 --save_steps 10 --metric_for_best_model perplexity
 check "... and nothing more is saved" is "$(kept linked)/$(readlink "$work/linked/best")" "checkpoint-10 checkpoint-20/checkpoint-$(order linked | grep -xE '10|20' | head -n 1)"
 
+cp -r "$work/worse" "$work/hurt"
+hurt=$work/hurt/checkpoint-$best/shards/shard-00000-of-00002.h5
+printf X | dd of="$hurt" bs=1 seek=$(($(stat -c %s "$hurt") / 2)) conv=notrunc status=none
+refuses "a best that is damaged at the end" 1 "error: .*checkpoint-$best/shards/shard-00000-of-00002.h5 is damaged.*the training is complete and its last checkpoint is saved" \
+    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/hurt" "${ruin[@]}" --load_best_model_at_end --resume_from_checkpoint latest --max_steps 22
+check "... leaves a run that is complete" grep -q '"outcome": "completed"' "$work/hurt/run.json"
+check "... to the last update" "$STAGECOACH" ckpt verify "$work/hurt/checkpoint-22"
 mv "$work/worse" "$work/moved"
 check "eval takes the link, also after a move" bash -c "cd / && '$STAGECOACH' eval '$work/tiny.cfg' --resume_from_checkpoint '$work/moved/best' --output_dir '$work/eval' | tee '$work/eval.log' >/dev/null"
 check "... and finds its loss" has eval "eval_loss += $(loss_of worse "$best")"

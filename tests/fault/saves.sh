@@ -15,16 +15,6 @@ END
 same_state() { for group in /model /optimizer /state; do h5diff "$1/checkpoint.h5" "$2/checkpoint.h5" $group || return 1; done; }
 kept() { (cd "$work/$1" && ls -A | grep checkpoint | sort -V | paste -sd' '); }
 
-# gone DIRECTORY: wait for what is left of a killed job; its lock names rank 0
-gone() {
-    local pid i
-    for ((i = 0; i < 50; i++)); do
-        pid=$(sed -n 's/^pid //p' "$1/run.lock" 2>/dev/null)
-        { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null; } || return
-        sleep 0.1
-    done
-}
-
 start_of_faults() {
     ranks 3 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/whole" >"$work/log" 2>&1 || bad "a run without faults" "$(tail -n 5 "$work/log")"
     mkdir "$work/half" && cp -r "$work/whole/checkpoint-2" "$work/half"

@@ -246,7 +246,9 @@ START_TEST(a_directory_belongs_to_the_run_of_its_report_or_of_its_newest)
     ck_assert(sgc_ckpt_newest(f.directory, 20, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
     shell(&f, "printf '{\"run_id\": \"aaaaaaaaaaaaaaaa\"}' >run.json");
     ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 10 && strcmp(run, run_a) == 0);
-    shell(&f, "rm -r checkpoint-10");
+    shell(&f, "mv run.json kept && mkfifo run.json"); /* is not waited for */
+    ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == 20 && strcmp(run, run_b) == 0);
+    shell(&f, "mv kept run.json && rm -r checkpoint-10");
     ck_assert(sgc_ckpt_newest(f.directory, INT64_MAX, &step, run) == SGC_OK && step == -1 && strcmp(run, run_a) == 0);
     tear_down(&f);
 }
@@ -378,9 +380,10 @@ START_TEST(later_checkpoints_are_set_aside_and_leftovers_swept)
     fixture f;
     set_up(&f);
     for (int step = 1; step <= 3; step++) save(&f, step, run_a);
-    shell(&f, "rm checkpoint-3/config.cfg && mkdir -p .checkpoint-4.tmp-0123456789abcdef/shards");
+    shell(&f, "rm checkpoint-3/config.cfg && mkdir -p .checkpoint-4.tmp-0123456789abcdef/shards .checkpoint-4.tmp-mine/precious");
     ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, 1, NULL), SGC_OK);
     expect(&f, "1 complete, 2 old, 3 old");
+    shell(&f, "test -d .checkpoint-4.tmp-mine/precious -a ! -e .checkpoint-4.tmp-0123456789abcdef");
     expect_latest(&f, "checkpoint-1");
     save(&f, 2, run_a);
     ck_assert_int_eq(sgc_ckpt_set_aside(f.directory, -1, NULL), SGC_OK);
