@@ -132,7 +132,13 @@ bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer state
  * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
  */
 sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64_t first, int64_t n, float *out);
-/* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. */
+/**
+ * Check the blocks of shard files that hold no element of a tensor, which no sgc_ckpt_read meets: padding, and what HDF5 wrote. Local; of every n_ranks-th
+ * file, from the rank-th on. SGC_ECKPT names the file.
+ */
+sgc_status sgc_ckpt_check_rest(sgc_ckpt *c, const sgc_model *model, int rank, int n_ranks);
+/* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. All blocks of all files are then
+ * checked; weights_only: but for those with the optimizer's states. */
 sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, sgc_group *group);
 
 typedef enum sgc_ckpt_status {
