@@ -108,6 +108,9 @@ bool sgc_save_is_ready(const sgc_save *s);   /* this rank's thread has done its 
 bool sgc_save_is_over(const sgc_save *s);
 sgc_status sgc_save_advance(sgc_save *s);
 sgc_status sgc_save_finish(sgc_save *s);     /* advance until it is over                                  */
+/* Of a save that is over: adds a phase of the caller's own local work, to be advanced like the others; by all ranks. It may use HDF5. */
+void sgc_save_follow(sgc_save *s, sgc_status (*follow)(void *), void *arg);
+sgc_status sgc_save_followed(sgc_save *s);   /* its result on this rank, once that is over too            */
 const char *sgc_save_path(const sgc_save *s);
 double sgc_save_start_s(const sgc_save *s);
 double sgc_save_copy_s(const sgc_save *s);   /* what copying the shards into the buffer took             */

@@ -93,7 +93,7 @@ sgc_status sgc_saving_forgive(const sgc_run *r, sgc_status st)
     return SGC_OK;
 }
 
-/* The new checkpoint may be the best, and one too many. */
+/* The new checkpoint may be the best, and an older one too many. */
 static sgc_status retain_local(sgc_run *r, const char *path)
 {
     sgc_status st = SGC_OK;
@@ -148,49 +148,89 @@ done:
     return st;
 }
 
-/* Published. */
-static sgc_status succeeded(sgc_run *r)
+/* Who has the directory of the save under way. */
+static bool keeps(const sgc_run *r)
+{
+    return r->world->rank == 0 || ((r->saving.is_local || r->t->save_on_each_node) && r->world->node_rank == 0);
+}
+
+/* In the thread of the save, after it was published. What fails keeps nothing else from being done. */
+static sgc_status follow_local(void *run)
+{
+    sgc_run *r = run;
+    sgc_saving *s = &r->saving;
+    sgc_status st = SGC_OK;
+    if (keeps(r) && !s->is_local) st = retain_local(r, sgc_save_path(s->save));
+    /* two: the newest may be only half there when a node dies while it is replaced */
+    if (keeps(r) && s->is_local && r->world->node_rank == 0) st = sgc_ckpt_prune_local(r->local_dir, r->run_id, 2);
+    if (s->report.n > 0) SGC_KEEP(sgc_report_put_local(r, &s->report));
+    return st;
+}
+
+/* Published: collective. */
+static sgc_status published(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    char path[SGC_PATH_MAX], size[32], rate[32];
-    const bool keeps = r->world->rank == 0 || ((s->is_local || r->t->save_on_each_node) && r->world->node_rank == 0);
-    double n_bytes = (double)sgc_save_bytes(s->save), copy_s = sgc_save_copy_s(s->save);
+    char size[32], rate[32];
+    double n_bytes = (double)sgc_save_bytes(s->save), took_s = sgc_time_s() - sgc_save_start_s(s->save), copy_s = sgc_save_copy_s(s->save);
+    s->is_published = true;
     s->failure[0] = '\0';
+    s->told_waited_s = s->waited_s;
+    if (keeps(r))
+        sgc_log_info("saved %s (%s) in %.2f s, %s/s; training waited %.3f s of it, %.3f s for the copy of the shards; an update takes %.3f s",
+                     sgc_save_path(s->save), sgc_format_bytes(n_bytes, size), took_s, sgc_format_bytes(n_bytes / took_s, rate), s->waited_s, copy_s,
+                     r->last_step_s);
+    sgc_str_free(&s->report);
+    SGC_TRY(sgc_report_text(r, r->stop ? "interrupted" : "running", &s->report));
+    sgc_save_follow(s->save, follow_local, r);
+done:
+    return st;
+}
+
+/* And what follows is done: collective. */
+static sgc_status ended(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    double more_s = s->waited_s - s->told_waited_s;
     s->last_s = sgc_time_s() - sgc_save_start_s(s->save);
-    strcpy(path, sgc_save_path(s->save));
+    if (keeps(r) && more_s > 0.1)
+        sgc_log_info("training waited %.3f s more, until older checkpoints were deleted and run.json was written", more_s);
+    st = sgc_saving_forgive(r, sgc_save_followed(s->save));
     sgc_save_free(s->save);
     s->save = NULL;
     s->quiet_step = r->state.step;
-    if (keeps)
-        sgc_log_info("saved %s (%s) in %.2f s, %s/s; training waited %.3f s of it, %.3f s for the copy of the shards; an update takes %.3f s", path,
-                     sgc_format_bytes(n_bytes, size), s->last_s, sgc_format_bytes(n_bytes / s->last_s, rate), s->waited_s, copy_s, r->last_step_s);
-    if (s->is_local) {
-        /* two: the newest may be only half there when a node dies while it is replaced */
-        if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->local_dir, r->run_id, 2));
-    } else if (keeps) {
-        st = sgc_saving_forgive(r, retain_local(r, path));
-    }
     SGC_AGREE(r->world->all);
     if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
-    SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
 done:
     return st;
+}
+
+/* Training waited since then; to wait for the end of what is done in the background is not what a save costs. */
+static void count_wait(sgc_run *r, double *since_s, bool is_cost)
+{
+    double now_s = sgc_time_s(), waited_s = now_s - *since_s;
+    r->saving.waited_s += waited_s;
+    if (is_cost) r->saving.cost_s += waited_s;
+    r->window_start_s += waited_s; /* tokens_per_second is that of training */
+    *since_s = now_s;
 }
 
 /* Collective: one phase, or (to_end) all of them. */
 static sgc_status advance(sgc_run *r, bool to_end)
 {
+    sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    double start_s = sgc_time_s();
-    sgc_status st = to_end ? sgc_save_finish(s->save) : sgc_save_advance(s->save);
-    s->waited_s += sgc_time_s() - start_s;
-    if (!to_end || !s->buffer) s->cost_s += sgc_time_s() - start_s; /* to wait for its end is not what a save costs */
-    if (st != SGC_OK)
-        st = failed(r, st);
-    else if (sgc_save_is_over(s->save))
-        st = succeeded(r);
-    r->window_start_s += sgc_time_s() - start_s; /* tokens_per_second is that of training */
+    const bool is_cost = !to_end || !s->buffer;
+    double since_s = sgc_time_s();
+    do {
+        st = sgc_save_advance(s->save);
+        count_wait(r, &since_s, is_cost);
+        if (st != SGC_OK) st = failed(r, st);
+        else if (sgc_save_is_over(s->save)) st = s->is_published ? ended(r) : published(r);
+        count_wait(r, &since_s, is_cost);
+    } while (to_end && st == SGC_OK && s->save);
     return st;
 }
 
@@ -251,6 +291,7 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
     s->step = r->saved_step = r->state.step;
     s->was_evaluated = r->evaluated_step == s->step;
     s->eval_loss = r->state.last_eval_loss;
+    s->is_published = false;
     measure_quiet(r);
     st = sgc_ckpt_begin(&s->save, &job, s->buffer);
     s->waited_s = s->cost_s = sgc_time_s() - start_s;
@@ -279,6 +320,7 @@ bool sgc_saving_is_ready(const sgc_saving *s) { return s->save && sgc_save_is_re
 void sgc_saving_free(sgc_saving *s, sgc_device *device)
 {
     sgc_save_free(s->save);
+    sgc_str_free(&s->report);
     sgc_files_free(s->files);
     if (s->buffer) sgc_device_free(device, s->buffer);
     *s = (sgc_saving){0};

@@ -61,6 +61,12 @@ if [ -e "$fault" ]; then
     check "... and the last is saved in any case" is "$(kept skip)" "checkpoint-4 checkpoint-12"
     check "what waited and what did not is the same" same_state "$work/wait/checkpoint-12" "$work/skip/checkpoint-12"
 
+    # older checkpoints are deleted while training goes on, each file of them in 300 ms
+    check "slow deletions" troubled "FAULT_CALL=unlink $slow FAULT_MS=300" limit 2 --save_steps 200 --max_steps 600 --save_total_limit 1
+    check "... training goes on meanwhile" awk '/saved .*checkpoint-400 /{s=1} s && /update [0-9]+\//{u=1} /checkpoint-200 .*deleted/{d=u} END{exit !d}' "$work/limit.log"
+    check "... and the last deletion is waited for" is "$(kept limit)" checkpoint-600
+    check "... which is said" has limit 'training waited [0-9.]+ s more, until older checkpoints were deleted'
+
     # no memory for the copies
     printf 'MemTotal: 1000000 kB\nMemAvailable: 10 kB\n' >"$work/meminfo"
     check "a node without room for the copies" troubled "FAULT_MEMINFO=$work/meminfo" poor 3
