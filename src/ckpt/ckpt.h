@@ -98,7 +98,7 @@ sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX]);
  * The same while training goes on. begin and advance are collective, called by the main thread; between them each rank's thread writes.
  * It uses HDF5, so the main thread must not until the save is over.
  *   begin    copies the shards into `buffer` (sgc_save_buffer_bytes; NULL: nothing is copied and all is written at once), makes the
- *            directory and takes the room on the disk.
+ *            directory and asks for the room on the disk.
  *   advance  to be called once all ranks are ready; waits for those that are not. Errors as of sgc_ckpt_write; the save is then over.
  */
 typedef struct sgc_save sgc_save;

@@ -103,7 +103,14 @@ done:
     return st;
 }
 
-static sgc_status write_local(sgc_save *s) { return sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes); }
+static sgc_status write_local(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    if (s->layout.leader == s->rank) SGC_TRY(sgc_room_take(s->shard, s->layout.n_bytes));
+    SGC_TRY(sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes));
+done:
+    return st;
+}
 
 /* Rename to the final name. A checkpoint of that name (the run was resumed before it) is set aside, and put back if this fails. */
 static sgc_status rename_local(sgc_save *s)
@@ -266,7 +273,7 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
     s->has_directory = true;
     st = make_directories_local(s, job->index_bytes);
     SGC_AGREE(s->group);
-    if (s->layout.leader == s->rank) st = sgc_room_reserve(s->shard, s->layout.n_bytes);
+    if (s->layout.leader == s->rank) st = sgc_room_make(s->shard);
     SGC_AGREE(s->group);
     enter(s, SGC_PHASE_WRITE);
 done:
