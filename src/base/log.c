@@ -28,6 +28,8 @@ static struct {
     char queue[QUEUE_BYTES + NOTE_BYTES]; /* lines of a replica; the last bytes are kept for the note of dropped ones */
     size_t n_queue_bytes;
     int64_t n_dropped;
+    size_t n_pending_bytes;   /* of these, those that sgc_log_pending told, for sgc_log_drop_pending */
+    int64_t n_pending_dropped;
     char status[STATUS_BYTES]; /* "" when none is shown */
 } self = {.lock = PTHREAD_MUTEX_INITIALIZER, .is_main = true, .level = SGC_LOG_INFO};
 
@@ -124,7 +126,8 @@ sgc_log_level sgc_log_get_level(void)
 const char *sgc_log_pending(size_t *bytes)
 {
     pthread_mutex_lock(&self.lock);
-    *bytes = self.n_queue_bytes;
+    *bytes = self.n_pending_bytes = self.n_queue_bytes;
+    self.n_pending_dropped = self.n_dropped;
     if (self.n_dropped > 0) {
         int n = snprintf(self.queue + *bytes, NOTE_BYTES, "%c%lld more lines dropped", '0' + SGC_LOG_WARNING, (long long)self.n_dropped);
         *bytes += (size_t)n + 1;
@@ -136,8 +139,11 @@ const char *sgc_log_pending(size_t *bytes)
 void sgc_log_drop_pending(void)
 {
     pthread_mutex_lock(&self.lock);
-    self.n_queue_bytes = 0;
-    self.n_dropped = 0;
+    self.n_queue_bytes -= self.n_pending_bytes;
+    memmove(self.queue, self.queue + self.n_pending_bytes, self.n_queue_bytes);
+    self.n_dropped -= self.n_pending_dropped;
+    self.n_pending_bytes = 0;
+    self.n_pending_dropped = 0;
     pthread_mutex_unlock(&self.lock);
 }
 

@@ -24,7 +24,7 @@ void sgc_log_critical(const char *format, ...) __attribute__((format(printf, 1, 
 
 /* The queue of a replica: NUL-separated lines, the level as first character ('0' + level). Borrowed until taken. */
 const char *sgc_log_pending(size_t *bytes);
-void sgc_log_drop_pending(void);
+void sgc_log_drop_pending(void); /* those that were told last; what another thread has added since stays */
 /* Print the queue now with rank and node, for a process that is about to end without its peers. */
 void sgc_log_flush_local(void);
 

@@ -98,7 +98,7 @@ sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX]);
  * The same while training goes on. begin and advance are collective, called by the main thread; between them each rank's thread writes.
  * It uses HDF5, so the main thread must not until the save is over.
  *   begin    copies the shards into `buffer` (sgc_save_buffer_bytes; NULL: nothing is copied and all is written at once), makes the
- *            directory and takes the room on the disk.
+ *            directory and asks for the room on the disk.
  *   advance  to be called once all ranks are ready; waits for those that are not. Errors as of sgc_ckpt_write; the save is then over.
  */
 typedef struct sgc_save sgc_save;
@@ -108,6 +108,9 @@ bool sgc_save_is_ready(const sgc_save *s);   /* this rank's thread has done its 
 bool sgc_save_is_over(const sgc_save *s);
 sgc_status sgc_save_advance(sgc_save *s);
 sgc_status sgc_save_finish(sgc_save *s);     /* advance until it is over                                  */
+/* Of a save that is over: adds a phase of the caller's own local work, to be advanced like the others; by all ranks. It may use HDF5. */
+void sgc_save_follow(sgc_save *s, sgc_status (*follow)(void *), void *arg);
+sgc_status sgc_save_followed(sgc_save *s);   /* its result on this rank, once that is over too            */
 const char *sgc_save_path(const sgc_save *s);
 double sgc_save_start_s(const sgc_save *s);
 double sgc_save_copy_s(const sgc_save *s);   /* what copying the shards into the buffer took             */
@@ -132,7 +135,13 @@ bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer state
  * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
  */
 sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64_t first, int64_t n, float *out);
-/* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. */
+/**
+ * Check the blocks of shard files that hold no element of a tensor, which no sgc_ckpt_read meets: padding, and what HDF5 wrote. Local; of every n_ranks-th
+ * file, from the rank-th on. SGC_ECKPT names the file.
+ */
+sgc_status sgc_ckpt_check_rest(sgc_ckpt *c, const sgc_model *model, int rank, int n_ranks);
+/* Collective: this rank's shards of all slots (weights_only: parameters) into the engine; agreed, then sgc_zero_loaded. All blocks of all files are then
+ * checked; weights_only: but for those with the optimizer's states. */
 sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, sgc_group *group);
 
 typedef enum sgc_ckpt_status {

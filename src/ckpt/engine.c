@@ -109,7 +109,7 @@ static int64_t largest_shard(const sgc_zero *engine, const sgc_model *model)
     return n;
 }
 
-static sgc_status load_local(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, int rank)
+static sgc_status load_local(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, bool weights_only, int rank, int n_ranks)
 {
     sgc_status st = SGC_OK;
     float *piece = NULL;
@@ -120,6 +120,7 @@ static sgc_status load_local(sgc_ckpt *c, sgc_zero *engine, const sgc_model *mod
     for (int slot = 0; slot < (weights_only ? SGC_SLOT_MODEL + 1 : SGC_N_SLOTS); slot++)
         for (int u = 0; u < model->n_units; u++)
             SGC_TRY(load_shard(c, engine, &model->units[u], slot, rank, piece));
+    SGC_TRY(sgc_ckpt_check_rest(c, model, rank, n_ranks));
 done:
     sgc_device_free(sgc_zero_device(engine), piece);
     return st;
@@ -129,7 +130,7 @@ sgc_status sgc_ckpt_load(sgc_ckpt *c, sgc_zero *engine, const sgc_model *model, 
 {
     double start_s = sgc_time_s();
     char size[32];
-    sgc_status st = load_local(c, engine, model, weights_only, sgc_group_rank(group));
+    sgc_status st = load_local(c, engine, model, weights_only, sgc_group_rank(group), sgc_group_size(group));
     double read_s = sgc_time_s() - start_s;
     SGC_AGREE(group);
     sgc_log_debug("%s read in %.2f s, of which checking hashes took %.1f %%", sgc_format_bytes((double)c->n_bytes_read, size), read_s,

@@ -208,7 +208,7 @@ done:
     return st;
 }
 
-/* Bring a block of a file into the buffer, checked. data: what is read, for the message. */
+/* Bring a block of a file into the buffer, checked. data: what is read, for the message; NULL: no tensor. */
 static sgc_status load_block(sgc_ckpt *c, int file, int64_t number, const sgc_manifest_data *data)
 {
     sgc_status st = SGC_OK;
@@ -225,9 +225,12 @@ static sgc_status load_block(sgc_ckpt *c, int file, int64_t number, const sgc_ma
     bool fits = sgc_hash64(c->block, (size_t)n) == f->hash[number];
     c->hash_s += sgc_time_s() - start_s;
     c->n_bytes_read += n;
-    if (!fits)
-        return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold part of %s of unit "
-                       "%s, do not fit their hash in the manifest", path, first, first + n - 1, sgc_slot_path[data->slot], data->unit);
+    if (!fits) {
+        char what[128] = "padding or metadata of HDF5";
+        if (data) snprintf(what, sizeof(what), "part of %s of unit %s", sgc_slot_path[data->slot], data->unit);
+        return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold %s, do not fit their hash in the "
+                       "manifest", path, first, first + n - 1, what);
+    }
     c->block_file = file;
     c->block_number = number;
 done:
@@ -276,5 +279,38 @@ sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64
     int64_t n_read = next - first; /* the rest is padding */
     memset(out + n_read, 0, (size_t)(n - n_read) * sizeof(float));
 done:
+    return st;
+}
+
+/* Blocks of a file in which there are elements of tensors. holds: [n_blocks], false. */
+static void mark_tensors(const sgc_manifest *m, const sgc_manifest_file *f, const sgc_model *model, bool *holds)
+{
+    for (int k = 0; k < f->n_data; k++) {
+        const sgc_manifest_data *d = &f->data[k];
+        const sgc_unit *unit = NULL;
+        for (int u = 0; u < model->n_units && !unit; u++)
+            if (strcmp(model->units[u].name, d->unit) == 0) unit = &model->units[u];
+        int64_t n = unit ? unit->n - d->shard * d->n : 0; /* what lies beyond is padding */
+        if (n > d->n) n = d->n;
+        int64_t end = d->offset + n * sgc_dtype_bytes(m->dtype);
+        for (int64_t block = d->offset / m->block_size; n > 0 && block * m->block_size < end; block++) holds[block] = true;
+    }
+}
+
+sgc_status sgc_ckpt_check_rest(sgc_ckpt *c, const sgc_model *model, int rank, int n_ranks)
+{
+    sgc_status st = SGC_OK;
+    bool *holds = NULL;
+    for (int file = SGC_FILE_SHARDS; file < c->manifest.n_files; file++) {
+        const sgc_manifest_file *f = &c->manifest.files[file];
+        if ((file - SGC_FILE_SHARDS) % n_ranks != rank) continue;
+        free(holds);
+        if (!(holds = calloc((size_t)f->n_blocks + 1, sizeof(*holds)))) return sgc_err(SGC_ENOMEM, "no memory to check %s", c->path);
+        mark_tensors(&c->manifest, f, model, holds);
+        for (int64_t block = 0; block < f->n_blocks; block++)
+            if (!holds[block]) SGC_TRY(load_block(c, file, block, NULL));
+    }
+done:
+    free(holds);
     return st;
 }

@@ -30,15 +30,31 @@ static sgc_status say_room(const char *path, int fd, int64_t n_bytes)
     return sgc_err_errno(SGC_EIO, "cannot write %s (%s needed, %s free)", path, sgc_format_bytes((double)n_bytes, needed), available);
 }
 
-sgc_status sgc_room_reserve(const char *path, int64_t n_bytes)
+sgc_status sgc_room_make(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot create %s", path);
+    return close(fd) == 0 ? SGC_OK : sgc_err_errno(SGC_EIO, "cannot close %s", path);
+}
+
+sgc_status sgc_room_take(const char *path, int64_t n_bytes)
 {
     sgc_status st = SGC_OK;
-    int rc, fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot create %s", path);
+    int rc, fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot open %s", path);
     /* Not posix_fallocate: where the file system cannot, glibc writes to every block instead. */
     do rc = fallocate(fd, 0, 0, (off_t)n_bytes);
     while (rc != 0 && errno == EINTR);
     if (rc != 0 && errno != EOPNOTSUPP && errno != ENOSYS) st = say_room(path, fd, n_bytes);
     if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    return st;
+}
+
+sgc_status sgc_room_reserve(const char *path, int64_t n_bytes)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(sgc_room_make(path));
+    SGC_TRY(sgc_room_take(path, n_bytes));
+done:
     return st;
 }

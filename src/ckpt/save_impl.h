@@ -7,7 +7,7 @@
 
 #include "ckpt/spread_impl.h"
 
-typedef enum sgc_save_phase { SGC_PHASE_WRITE, SGC_PHASE_PUBLISH, SGC_PHASE_OVER } sgc_save_phase;
+typedef enum sgc_save_phase { SGC_PHASE_WRITE, SGC_PHASE_PUBLISH, SGC_PHASE_FOLLOW, SGC_PHASE_OVER } sgc_save_phase;
 
 struct sgc_save {
     sgc_group *group;         /* borrowed */
@@ -44,6 +44,8 @@ struct sgc_save {
     sgc_save_phase phase;
     bool in_background, has_thread;
     pthread_t thread;
+    sgc_status (*follow)(void *); /* the local work of the phase that the caller added, NULL: none */
+    void *follow_arg;         /* borrowed */
     atomic_bool is_ready;     /* the local work of the phase is done */
     sgc_status local;         /* its result, and why */
     char message[SGC_ERR_BYTES];

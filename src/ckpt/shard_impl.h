@@ -53,7 +53,9 @@ void sgc_shard_hashes_free(sgc_shard_hashes *h);
 
 /* Room on the file system of `path`: SGC_EIO names what is needed, what is free, and the path. */
 sgc_status sgc_room_check(const char *path, int64_t n_bytes);
-/* Make a new file and take its room where the file system has a call for that. */
+/* Make a new file without any bytes; take its room, where the file system has a call for that, which in memory takes as long as filling it; both. */
+sgc_status sgc_room_make(const char *path);
+sgc_status sgc_room_take(const char *path, int64_t n_bytes);
 sgc_status sgc_room_reserve(const char *path, int64_t n_bytes);
 
 #endif

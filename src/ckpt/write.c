@@ -104,7 +104,14 @@ done:
     return st;
 }
 
-static sgc_status write_local(sgc_save *s) { return sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes); }
+static sgc_status write_local(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    if (s->layout.leader == s->rank) SGC_TRY(sgc_room_take(s->shard, s->layout.n_bytes));
+    SGC_TRY(sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes));
+done:
+    return st;
+}
 
 /* Rename to the final name. A checkpoint of that name (the run was resumed before it) is set aside, and put back if this fails. */
 static sgc_status rename_local(sgc_save *s)
@@ -198,7 +205,7 @@ done:
 static void *work(void *arg)
 {
     sgc_save *s = arg;
-    s->local = s->phase == SGC_PHASE_WRITE ? write_local(s) : publish_local(s);
+    s->local = s->phase == SGC_PHASE_WRITE ? write_local(s) : s->phase == SGC_PHASE_PUBLISH ? publish_local(s) : s->follow(s->follow_arg);
     if (s->local != SGC_OK) snprintf(s->message, sizeof(s->message), "%s", sgc_err_message());
     sgc_err_clear();
     atomic_store(&s->is_ready, true);
@@ -225,11 +232,16 @@ static void enter(sgc_save *s, sgc_save_phase next)
     if (!s->has_thread) work(s);
 }
 
-/* The end of the local work; waits for it. */
-static sgc_status leave(sgc_save *s)
+static void join(sgc_save *s)
 {
     if (s->has_thread) pthread_join(s->thread, NULL);
     s->has_thread = false;
+}
+
+/* The end of the local work; waits for it. */
+static sgc_status leave(sgc_save *s)
+{
+    join(s);
     return s->local == SGC_OK ? SGC_OK : sgc_err(s->local, "%s", s->message);
 }
 
@@ -268,7 +280,7 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
     s->has_directory = true;
     st = make_directories_local(s, job->index_bytes);
     SGC_AGREE(s->group);
-    if (s->layout.leader == s->rank) st = sgc_room_reserve(s->shard, s->layout.n_bytes);
+    if (s->layout.leader == s->rank) st = sgc_room_make(s->shard);
     SGC_AGREE(s->group);
     enter(s, SGC_PHASE_WRITE);
 done:
@@ -291,6 +303,11 @@ sgc_status sgc_save_advance(sgc_save *s)
 {
     sgc_status st = SGC_OK;
     if (s->phase == SGC_PHASE_OVER) return SGC_OK;
+    if (s->phase == SGC_PHASE_FOLLOW) {
+        join(s);
+        s->phase = SGC_PHASE_OVER;
+        return SGC_OK;
+    }
     st = leave(s);
     SGC_AGREE(s->group);
     if (s->phase == SGC_PHASE_WRITE) {
@@ -311,6 +328,15 @@ done:
     return st;
 }
 
+void sgc_save_follow(sgc_save *s, sgc_status (*follow)(void *), void *arg)
+{
+    s->follow = follow;
+    s->follow_arg = arg;
+    enter(s, SGC_PHASE_FOLLOW);
+}
+
+sgc_status sgc_save_followed(sgc_save *s) { return s->follow ? leave(s) : SGC_OK; }
+
 sgc_status sgc_save_finish(sgc_save *s)
 {
     sgc_status st = SGC_OK;
@@ -321,7 +347,7 @@ sgc_status sgc_save_finish(sgc_save *s)
 void sgc_save_free(sgc_save *s)
 {
     if (!s) return;
-    if (s->has_thread) pthread_join(s->thread, NULL);
+    join(s);
     sgc_shard_layout_free(&s->layout);
     sgc_shard_hashes_free(&s->hashes);
     sgc_files_free(s->own_files);

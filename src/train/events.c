@@ -27,7 +27,8 @@ static bool should_save(const sgc_run *r)
     if (r->stop || r->control.n_save > 0) return true;
     if (r->t->load_best_model_at_end && r->state.best_step == r->state.step) return true;
     if (r->t->save_strategy == SGC_STRATEGY_NO) return false;
-    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO && r->state.step < r->plan.n_steps) return r->state.step >= r->saving.next_step;
+    /* The end of a save under way tells how long the interval is. */
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO && r->state.step < r->plan.n_steps) return !r->saving.save && r->state.step >= r->saving.next_step;
     return is_due(r->t->save_strategy, r->plan.save_every, r) || r->state.step >= r->plan.n_steps;
 }
 

@@ -17,14 +17,20 @@ static char *dump(json_t *root, size_t flags)
     return text;
 }
 
+sgc_status sgc_json_text(json_t *root, sgc_str *out)
+{
+    char *text = dump(root, JSON_INDENT(2));
+    if (!text) return sgc_err(SGC_ENOMEM, "no memory for a report");
+    sgc_str_printf(out, "%s\n", text);
+    free(text);
+    return SGC_OK;
+}
+
 sgc_status sgc_json_write(json_t *root, const char *path)
 {
     sgc_str out = {0};
-    char *text = dump(root, JSON_INDENT(2));
-    if (!text) return sgc_err(SGC_ENOMEM, "no memory to write %s", path);
-    sgc_str_printf(&out, "%s\n", text);
-    free(text);
-    sgc_status st = sgc_write_file_atomic(path, out.text, out.n);
+    sgc_status st = sgc_json_text(root, &out);
+    if (st == SGC_OK) st = sgc_write_file_atomic(path, out.text, out.n);
     sgc_str_free(&out);
     return st;
 }

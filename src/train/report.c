@@ -234,12 +234,23 @@ static json_t *summary(const sgc_run *r, const char *outcome, const spread *leas
     return out;
 }
 
-static sgc_status write_local(const sgc_run *r, const char *outcome, const spread *least, const spread *most)
+sgc_status sgc_report_text(sgc_run *r, const char *outcome, sgc_str *text)
+{
+    sgc_status st = SGC_OK;
+    spread least, most;
+    SGC_TRY(measure(r, &least, &most));
+    if (r->world->rank == 0) st = sgc_json_text(summary(r, outcome, &least, &most), text);
+    SGC_AGREE(r->world->all);
+done:
+    return st;
+}
+
+sgc_status sgc_report_put_local(const sgc_run *r, const sgc_str *text)
 {
     sgc_status st = SGC_OK;
     char path[SGC_PATH_MAX];
     SGC_TRY(sgc_path_join(path, r->t->output_dir, "run.json"));
-    SGC_TRY(sgc_json_write(summary(r, outcome, least, most), path));
+    SGC_TRY(sgc_write_file_atomic(path, text->text, text->n));
 done:
     return st;
 }
@@ -247,11 +258,12 @@ done:
 sgc_status sgc_report_write(sgc_run *r, const char *outcome)
 {
     sgc_status st = SGC_OK;
-    spread least, most;
-    SGC_TRY(measure(r, &least, &most));
-    if (r->world->rank == 0) st = sgc_saving_forgive(r, write_local(r, outcome, &least, &most));
+    sgc_str text = {0};
+    SGC_TRY(sgc_report_text(r, outcome, &text));
+    if (r->world->rank == 0) st = sgc_saving_forgive(r, sgc_report_put_local(r, &text));
     SGC_AGREE(r->world->all);
 done:
+    sgc_str_free(&text);
     return st;
 }
 

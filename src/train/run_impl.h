@@ -113,5 +113,8 @@ double sgc_run_utilization(const sgc_run *r, double tokens_per_second);
 sgc_status sgc_report_start(sgc_run *r);
 sgc_status sgc_report_write(sgc_run *r, const char *outcome);
 sgc_status sgc_report_end(sgc_run *r);
+/* run.json in two steps: collective, what it says, on rank 0; and local there, SGC_EIO. */
+sgc_status sgc_report_text(sgc_run *r, const char *outcome, sgc_str *text);
+sgc_status sgc_report_put_local(const sgc_run *r, const sgc_str *text);
 
 #endif

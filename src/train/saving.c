@@ -75,6 +75,8 @@ static sgc_status failed(sgc_run *r, sgc_status st)
     snprintf(s->failure, sizeof(s->failure), "%s%s%s", origin, origin[0] ? ": " : "", sgc_err_message());
     sgc_save_free(s->save);
     s->save = NULL;
+    s->quiet_step = r->state.step;
+    s->next_step = r->state.step + (s->interval ? s->interval : SGC_FIRST_AUTO_SAVE);
     if (r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
     sgc_err_clear();
     if (r->world->rank == 0)
@@ -91,7 +93,7 @@ sgc_status sgc_saving_forgive(const sgc_run *r, sgc_status st)
     return SGC_OK;
 }
 
-/* The new checkpoint may be the best, and one too many. */
+/* The new checkpoint may be the best, and an older one too many. */
 static sgc_status retain_local(sgc_run *r, const char *path)
 {
     sgc_status st = SGC_OK;
@@ -105,13 +107,24 @@ done:
     return st;
 }
 
-/* Mean of the last updates; the first of a run takes longer. */
-static double recent_update_s(const sgc_run *r)
+/* Time of the updates after step `after`, of those that are still known. */
+static double updates_s(const sgc_run *r, int64_t after, int64_t *n)
 {
-    int64_t n = r->state.step - r->first_step, n_used = 0;
     double sum = 0;
-    for (int64_t i = n - 1; i >= (n > 1) && n_used < 64; i--, n_used++) sum += r->step_s[i % SGC_N_STEP_TIMES];
-    return sum / (double)n_used;
+    int64_t last = r->state.step, first = after > last - SGC_N_STEP_TIMES ? after : last - SGC_N_STEP_TIMES;
+    if (first < r->first_step) first = r->first_step;
+    for (int64_t step = first + 1; step <= last; step++) sum += r->step_s[(step - r->first_step - 1) % SGC_N_STEP_TIMES];
+    *n = last - first;
+    return sum;
+}
+
+/* Before a save: what an update takes when nothing is written, by the last 64 since the save before; the first of a run takes longer. */
+static void measure_quiet(sgc_run *r)
+{
+    sgc_saving *s = &r->saving;
+    int64_t n, after = s->quiet_step > r->first_step + 1 ? s->quiet_step : r->first_step + 1;
+    double sum = updates_s(r, after > r->state.step - 64 ? after : r->state.step - 64, &n);
+    if (n > 0) s->quiet_update_s = sum / (double)n;
 }
 
 /* Measured by rank 0, the same for all. */
@@ -119,61 +132,105 @@ static sgc_status choose_interval(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    double mtbf_s = 3600 * r->config->checkpoint.mtbf_hours, update_s = recent_update_s(r);
-    int64_t interval = sgc_interval_updates(s->last_waited_s, s->last_s, update_s, mtbf_s);
+    int64_t n;
+    double mtbf_s = 3600 * r->config->checkpoint.mtbf_hours, during_s = updates_s(r, s->step, &n);
+    double update_s = s->quiet_update_s > 0 ? s->quiet_update_s : r->last_step_s, slowed_s = during_s - (double)n * update_s;
+    double cost_s = s->cost_s + (slowed_s > 0 ? slowed_s : 0);
+    int64_t interval = sgc_interval_updates(cost_s, s->last_s, update_s, mtbf_s);
     SGC_TRY(sgc_bcast_bytes(r->world->all, &interval, sizeof(interval), 0));
     if (fabs((double)(interval - s->interval)) > 0.1 * (double)s->interval)
-        sgc_log_info("from here on every %lld updates are saved (checkpoint.interval auto): a save costs %.3g s and takes %.3g s, an update %.3g s, "
-                     "and with %g hours between failures %.3g s between saves lose least", (long long)interval, s->last_waited_s, s->last_s, update_s,
-                     r->config->checkpoint.mtbf_hours, sgc_interval_s(s->last_waited_s, mtbf_s));
+        sgc_log_info("from here on every %lld updates are saved (checkpoint.interval auto): a save costs %.3g s, of which training stood still for %.3g s, and "
+                     "takes %.3g s, an update %.3g s, and with %g hours between failures %.3g s between saves lose least", (long long)interval, cost_s,
+                     s->cost_s, s->last_s, update_s, r->config->checkpoint.mtbf_hours, sgc_interval_s(cost_s, mtbf_s));
     s->interval = interval;
     s->next_step = s->step + interval > r->state.step ? s->step + interval : r->state.step + 1;
 done:
     return st;
 }
 
-/* Published. */
-static sgc_status succeeded(sgc_run *r)
+/* Who has the directory of the save under way. */
+static bool keeps(const sgc_run *r)
+{
+    return r->world->rank == 0 || ((r->saving.is_local || r->t->save_on_each_node) && r->world->node_rank == 0);
+}
+
+/* In the thread of the save, after it was published. What fails keeps nothing else from being done. */
+static sgc_status follow_local(void *run)
+{
+    sgc_run *r = run;
+    sgc_saving *s = &r->saving;
+    sgc_status st = SGC_OK;
+    if (keeps(r) && !s->is_local) st = retain_local(r, sgc_save_path(s->save));
+    /* two: the newest may be only half there when a node dies while it is replaced */
+    if (keeps(r) && s->is_local && r->world->node_rank == 0) st = sgc_ckpt_prune_local(r->local_dir, r->run_id, 2);
+    if (s->report.n > 0) SGC_KEEP(sgc_report_put_local(r, &s->report));
+    return st;
+}
+
+/* Published: collective. */
+static sgc_status published(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    char path[SGC_PATH_MAX], size[32], rate[32];
-    const bool keeps = r->world->rank == 0 || ((s->is_local || r->t->save_on_each_node) && r->world->node_rank == 0);
-    double n_bytes = (double)sgc_save_bytes(s->save), copy_s = sgc_save_copy_s(s->save);
+    char size[32], rate[32];
+    double n_bytes = (double)sgc_save_bytes(s->save), took_s = sgc_time_s() - sgc_save_start_s(s->save), copy_s = sgc_save_copy_s(s->save);
+    s->is_published = true;
     s->failure[0] = '\0';
-    s->last_s = sgc_time_s() - sgc_save_start_s(s->save);
-    s->last_waited_s = s->waited_s;
-    strcpy(path, sgc_save_path(s->save));
-    sgc_save_free(s->save);
-    s->save = NULL;
-    if (keeps)
-        sgc_log_info("saved %s (%s) in %.2f s, %s/s; training waited %.3f s of it, %.3f s for the copy of the shards; an update takes %.3f s", path,
-                     sgc_format_bytes(n_bytes, size), s->last_s, sgc_format_bytes(n_bytes / s->last_s, rate), s->waited_s, copy_s, r->last_step_s);
-    if (s->is_local) {
-        /* two: the newest may be only half there when a node dies while it is replaced */
-        if (r->world->node_rank == 0) st = sgc_saving_forgive(r, sgc_ckpt_prune_local(r->local_dir, r->run_id, 2));
-    } else if (keeps) {
-        st = sgc_saving_forgive(r, retain_local(r, path));
-    }
-    SGC_AGREE(r->world->all);
-    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
-    SGC_TRY(sgc_report_write(r, r->stop ? "interrupted" : "running"));
+    s->told_waited_s = s->waited_s;
+    if (keeps(r))
+        sgc_log_info("saved %s (%s) in %.2f s, %s/s; training waited %.3f s of it, %.3f s for the copy of the shards; an update takes %.3f s",
+                     sgc_save_path(s->save), sgc_format_bytes(n_bytes, size), took_s, sgc_format_bytes(n_bytes / took_s, rate), s->waited_s, copy_s,
+                     r->last_step_s);
+    sgc_str_free(&s->report);
+    SGC_TRY(sgc_report_text(r, r->stop ? "interrupted" : "running", &s->report));
+    sgc_save_follow(s->save, follow_local, r);
 done:
     return st;
+}
+
+/* And what follows is done: collective. */
+static sgc_status ended(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    sgc_saving *s = &r->saving;
+    double more_s = s->waited_s - s->told_waited_s;
+    s->last_s = sgc_time_s() - sgc_save_start_s(s->save);
+    if (keeps(r) && more_s > 0.1)
+        sgc_log_info("training waited %.3f s more, until older checkpoints were deleted and run.json was written", more_s);
+    st = sgc_saving_forgive(r, sgc_save_followed(s->save));
+    sgc_save_free(s->save);
+    s->save = NULL;
+    s->quiet_step = r->state.step;
+    SGC_AGREE(r->world->all);
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
+done:
+    return st;
+}
+
+/* Training waited since then; to wait for the end of what is done in the background is not what a save costs. */
+static void count_wait(sgc_run *r, double *since_s, bool is_cost)
+{
+    double now_s = sgc_time_s(), waited_s = now_s - *since_s;
+    r->saving.waited_s += waited_s;
+    if (is_cost) r->saving.cost_s += waited_s;
+    r->window_start_s += waited_s; /* tokens_per_second is that of training */
+    *since_s = now_s;
 }
 
 /* Collective: one phase, or (to_end) all of them. */
 static sgc_status advance(sgc_run *r, bool to_end)
 {
+    sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    double start_s = sgc_time_s();
-    sgc_status st = to_end ? sgc_save_finish(s->save) : sgc_save_advance(s->save);
-    s->waited_s += sgc_time_s() - start_s;
-    if (st != SGC_OK)
-        st = failed(r, st);
-    else if (sgc_save_is_over(s->save))
-        st = succeeded(r);
-    r->window_start_s += sgc_time_s() - start_s; /* tokens_per_second is that of training */
+    const bool is_cost = !to_end || !s->buffer;
+    double since_s = sgc_time_s();
+    do {
+        st = sgc_save_advance(s->save);
+        count_wait(r, &since_s, is_cost);
+        if (st != SGC_OK) st = failed(r, st);
+        else if (sgc_save_is_over(s->save)) st = s->is_published ? ended(r) : published(r);
+        count_wait(r, &since_s, is_cost);
+    } while (to_end && st == SGC_OK && s->save);
     return st;
 }
 
@@ -234,9 +291,10 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
     s->step = r->saved_step = r->state.step;
     s->was_evaluated = r->evaluated_step == s->step;
     s->eval_loss = r->state.last_eval_loss;
-    s->next_step = s->step + (s->interval ? s->interval : SGC_FIRST_AUTO_SAVE); /* should this one fail */
+    s->is_published = false;
+    measure_quiet(r);
     st = sgc_ckpt_begin(&s->save, &job, s->buffer);
-    s->waited_s = sgc_time_s() - start_s;
+    s->waited_s = s->cost_s = sgc_time_s() - start_s;
     r->window_start_s += s->waited_s;
     if (st != SGC_OK)
         st = failed(r, st);
@@ -262,6 +320,7 @@ bool sgc_saving_is_ready(const sgc_saving *s) { return s->save && sgc_save_is_re
 void sgc_saving_free(sgc_saving *s, sgc_device *device)
 {
     sgc_save_free(s->save);
+    sgc_str_free(&s->report);
     sgc_files_free(s->files);
     if (s->buffer) sgc_device_free(device, s->buffer);
     *s = (sgc_saving){0};

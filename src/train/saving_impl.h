@@ -19,13 +19,18 @@ typedef struct sgc_saving {
     int64_t step;             /* of the last save that was begun */
     bool is_local;            /* it goes to checkpoint.local_dir */
     int64_t n_since_flush;    /* saves since one went to output_dir */
+    bool is_published;        /* the save under way; what follows is not done yet */
+    sgc_str report;           /* owned: rank 0: what run.json is to say then */
     bool was_evaluated;       /* its state was, with this loss */
     double eval_loss;
     double best_loss;         /* of what the link to the best points to, NaN: nothing; rank 0 */
-    int64_t next_step;        /* interval auto: when to save next */
+    int64_t next_step;        /* interval auto: when to save next, unless a save is under way */
     int64_t interval;         /* and how many updates that is, 0: not known yet */
-    double waited_s;          /* by training, for that save */
-    double last_s, last_waited_s; /* of the last that was published: how long it took, what training waited */
+    int64_t quiet_step;       /* update at which the last save ended */
+    double quiet_update_s;    /* what an update takes while nothing is written, 0: not known */
+    double waited_s, told_waited_s; /* by training, for that save; until it was published */
+    double cost_s;            /* the same without waiting for its end in the background */
+    double last_s;            /* what the last that was published took, with all that followed */
     char failure[SGC_ERR_BYTES + 512]; /* of the last save; "": it did not fail */
 } sgc_saving;
 

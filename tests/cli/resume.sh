@@ -39,6 +39,13 @@ rm "$work/strict/checkpoint-6/shards/$last"
 refuses "... nor when a file is missing" 1 "checkpoint-6 is damaged: .*$last.*; remove it, or allow an older one" \
     "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/strict" --resume_from_checkpoint auto --checkpoint.resume_strict
 
+# the end of the last shard file, in which there is no tensor
+copy end
+flip "$work/end/checkpoint-6/shards/$last" $(($(stat -c %s "$work/end/checkpoint-6/shards/$last") - 1))
+check "a block without tensors is damaged" grep -q "no tensor: padding or metadata of HDF5" <("$STAGECOACH" ckpt verify "$work/end/checkpoint-6")
+check "... which is found by latest too" train end 3 --zero.stage 2 --resume_from_checkpoint latest --gradient_accumulation_steps 1
+check "... and said" is "$(grep -cE "checkpoint-6 is passed over: rank 1 on .*$last is damaged.* padding or metadata of HDF5" "$work/end.log")" 1
+
 # weights only are no damage, and cannot be resumed
 copy weights
 check "the newest is made weights only" bash -c "cd '$work/weights' && '$STAGECOACH' ckpt convert checkpoint-6 w --weights_only && rm -r checkpoint-6 && mv w checkpoint-6"

@@ -76,6 +76,22 @@ next=$((3 + $(sed -nE 's/.*every ([0-9]+) updates are saved.*/\1/p' "$work/auto.
 [ $next -lt 2000 ] || next=2000
 check "... saves after three updates, when that interval is over, and at the end" test -d "$work/auto/checkpoint-3" -a -d "$work/auto/checkpoint-$next" \
     -a -d "$work/auto/checkpoint-2000"
+# In the background, where the first save lasts for many updates.
+fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
+if [ -e "$fault" ]; then
+    slow() {
+        ranks 2 env LD_PRELOAD="$fault" FAULT_ROOT="$work/slow" FAULT_KIND=SLEEP FAULT_RANKS=all FAULT_AT=1 FAULT_MS=20 "$STAGECOACH" train "$work/tiny.cfg" \
+            --output_dir "$work/slow" --checkpoint.interval auto --checkpoint.mtbf_hours 0.0001 --max_steps 2000 --evaluation_strategy no >"$work/slow.log" 2>&1
+    }
+    check "interval auto in the background, on slow disks" slow
+    waits() { grep 'training waits' "$work/slow.log"; }
+    check "... lets no save wait for another" is "$(waits)" ""
+    first=$(sed -nE 's/.*every ([0-9]+) updates are saved.*/\1/p' "$work/slow.log" | head -n 1)
+    second=$(kept slow | tr ' ' '\n' | sed -n '2s/checkpoint-//p')
+    check "... and takes the interval from the end of the first save on" test "$second" -ge $((3 + first)) -o "$second" = 2000
+else
+    skip "interval auto in the background, on slow disks" "$fault was not built"
+fi
 refuses "interval auto needs save_strategy steps" 2 "interval.*conflicts with.*save_strategy" \
     "$STAGECOACH" train "$work/tiny.cfg" --checkpoint.interval auto --save_strategy epoch
 finish

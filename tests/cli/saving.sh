@@ -67,6 +67,16 @@ if [ -e "$fault" ]; then
     check "... is said" has checkpoint-torn 'ERROR .*metrics.jsonl: No space left on device. Training goes on'
     check "... and left out, the other twelve are whole" is "$(grep -cE '^\{"step":.*\}$' "$work/checkpoint-torn/metrics.jsonl")/$(grep -cvE '^\{"step":.*\}$' "$work/checkpoint-torn/metrics.jsonl")" 12/0
 
+    # a file system that takes long to reserve room, as one in memory does
+    check "slow reservations" troubled "FAULT_CALL=fallocate FAULT_KIND=SLEEP FAULT_RANKS=0 FAULT_AT=1 FAULT_MS=2000" room 2 --save_steps 200 --max_steps 230
+    check "... training goes on meanwhile" awk '/update 210\//{u=1} /saved .*checkpoint-200 /{s=u} END{exit !s}' "$work/room.log"
+
+    # older checkpoints are deleted while training goes on, each file of them in 300 ms
+    check "slow deletions" troubled "FAULT_CALL=unlink $slow FAULT_MS=300" limit 2 --save_steps 200 --max_steps 600 --save_total_limit 1
+    check "... training goes on meanwhile" awk '/saved .*checkpoint-400 /{s=1} s && /update [0-9]+\//{u=1} /checkpoint-200 .*deleted/{d=u} END{exit !d}' "$work/limit.log"
+    check "... and the last deletion is waited for" is "$(kept limit)" checkpoint-600
+    check "... which is said" has limit 'training waited [0-9.]+ s more, until older checkpoints were deleted'
+
     # no memory for the copies
     printf 'MemTotal: 1000000 kB\nMemAvailable: 10 kB\n' >"$work/meminfo"
     check "a node without room for the copies" troubled "FAULT_MEMINFO=$work/meminfo" poor 3
@@ -77,19 +87,19 @@ else
 fi
 
 # a save that fails. Files may have 40 KiB; a shard has more.
-poor_rank() { # NAME OPTION...: rank 1 of three may write small files only
-    local name=$1; shift
-    local command=("$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/$name" --resume_from_checkpoint latest --max_steps 16 "$@")
+poor_rank() { # NAME UPDATES OPTION...: rank 1 of three may write small files only
+    local name=$1 n_updates=$2; shift 2
+    local command=("$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/$name" --resume_from_checkpoint latest --max_steps "$n_updates" "$@")
     rm -rf "${work:?}/$name"; cp -r "$work/still" "$work/$name"
     timeout -k 5 120 mpirun -n 1 "${command[@]}" : -n 1 bash -c 'trap "" XFSZ; ulimit -f 40; exec "$@"' limited "${command[@]}" : -n 1 "${command[@]}" >"$work/$name.log" 2>&1
 }
-poor_rank on --save_steps 2; status=$?
+poor_rank on 16 --save_steps 2; status=$?
 check "a save that fails: training goes on, and the end is an error" is "$status" 1
 check "... each failure is said once" is "$(grep -cE 'ERROR .*checkpoint-(14|16) could not be saved: rank 1 on .*File too large' "$work/on.log")" 2
 check "... the last update is reached" has on 'update 16/16'
 check "... what there was is untouched, and nothing is left" is "$(kept on)" "checkpoint-4 checkpoint-8 checkpoint-12"
-poor_rank stop --save_steps 2 --checkpoint.on_error stop; status=$?
-check "on_error stop: a save that fails ends the run" is "$status/$(grep -c 'update 16/16' "$work/stop.log")" 1/0
+poor_rank stop 18 --save_steps 2 --checkpoint.on_error stop; status=$?
+check "on_error stop: a save that fails ends the run" is "$status/$(grep -c 'update 17/18' "$work/stop.log")" 1/0
 check "... which says why" has stop 'error: .*rank 1 on .*cannot write .*shard-00001-of-00003.h5 \(.* needed, .* free\): File too large'
 check "... what there was is untouched, and nothing is left" is "$(kept stop)" "checkpoint-4 checkpoint-8 checkpoint-12"
 

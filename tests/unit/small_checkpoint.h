@@ -78,6 +78,7 @@ static inline sgc_status small_read(const char *path, bool *same)
             SGC_TRY(sgc_ckpt_read(v.ckpt, unit, slot, 0, unit->n, values));
             for (int64_t i = 0; i < unit->n; i++) *same = *same && values[i] == small_value(unit, slot, i);
         }
+    SGC_TRY(sgc_ckpt_check_rest(v.ckpt, v.model, 0, 1));
 done:
     free(values);
     sgc_ckpt_view_close(&v);

@@ -64,24 +64,19 @@ static void expect_found(const fixture *f, const char *name, int64_t byte)
     sgc_ckpt_report_free(&r);
 }
 
-/* is_read: whether resuming reads the block at all; if not, it reads what was written. */
-static void expect_refused(const fixture *f, const char *name, bool is_read)
+static void expect_refused(const fixture *f, const char *name)
 {
     bool same;
     sgc_status st = small_read(f->path, &same);
-    if (is_read) {
-        ck_assert_msg(st == SGC_ECKPT && strstr(sgc_err_message(), name), "%s: '%s'", name, sgc_err_message());
-    } else {
-        ck_assert(st == SGC_OK && same);
-    }
+    ck_assert_msg(st == SGC_ECKPT && strstr(sgc_err_message(), name), "%s: '%s'", name, sgc_err_message());
     sgc_err_clear();
 }
 
-static void try_bit(const fixture *f, const char *name, int64_t byte, int bit, bool is_read)
+static void try_bit(const fixture *f, const char *name, int64_t byte, int bit)
 {
     flip(f, name, byte, bit);
     expect_found(f, name, byte);
-    expect_refused(f, name, is_read);
+    expect_refused(f, name);
     flip(f, name, byte, bit);
 }
 
@@ -91,42 +86,19 @@ static bool tries_all(void)
     return all && strcmp(all, "1") == 0;
 }
 
-/* Does the block hold elements of tensors? A unit's last shard may be padding. */
-static bool holds_data(const fixture *f, int file, int64_t block)
-{
-    const sgc_manifest_file *m = &f->manifest.files[file];
-    sgc_ckpt_view v;
-    bool holds = false;
-    ck_assert_int_eq(sgc_ckpt_view_open(&v, f->path), SGC_OK);
-    for (int k = 0; k < m->n_data; k++)
-        for (int u = 0; u < v.model->n_units; u++) {
-            const sgc_manifest_data *d = &m->data[k];
-            if (strcmp(v.model->units[u].name, d->unit) != 0) continue;
-            int64_t n = v.model->units[u].n - d->shard * d->n;
-            if (n > d->n) n = d->n;
-            holds = holds || (n > 0 && d->offset < (block + 1) * f->manifest.block_size && d->offset + 4 * n > block * f->manifest.block_size);
-        }
-    sgc_ckpt_view_close(&v);
-    return holds;
-}
-
 /* One bit in each block by default, one in each 64 bytes with STAGECOACH_TEST_ALL. */
 START_TEST(a_flipped_bit_in_any_block_of_any_shard_is_found)
 {
     fixture f;
-    int n_read = 0;
     set_up(&f);
     for (int file = SGC_FILE_SHARDS; file < f.manifest.n_files; file++)
         for (int64_t block = 0; block < f.manifest.files[file].n_blocks; block++) {
             char name[64];
-            bool is_read = holds_data(&f, file, block);
             int64_t first = block * f.manifest.block_size, end = first + f.manifest.block_size;
             if (end > f.manifest.files[file].n_bytes) end = f.manifest.files[file].n_bytes;
             sgc_manifest_path(name, file, f.manifest.n_shard_files);
-            for (int64_t byte = first + block % 64; byte < end; byte += tries_all() ? 64 : end) try_bit(&f, name, byte, (int)(byte % 8), is_read);
-            n_read += is_read;
+            for (int64_t byte = first + block % 64; byte < end; byte += tries_all() ? 64 : end) try_bit(&f, name, byte, (int)(byte % 8));
         }
-    ck_assert_int_gt(n_read, 20);
     tear_down(&f);
 }
 END_TEST
@@ -141,8 +113,8 @@ START_TEST(a_flipped_bit_in_the_index_the_settings_or_the_manifest_is_found)
         char file[SGC_PATH_MAX];
         struct stat s;
         ck_assert(sgc_path_join(file, f.path, names[i]) == SGC_OK && stat(file, &s) == 0 && s.st_size > 1000);
-        for (int64_t byte = 0; byte < s.st_size; byte += tries_all() ? 1 : 97) try_bit(&f, names[i], byte, (int)(byte % 7), true);
-        try_bit(&f, names[i], s.st_size - 1, 0, true);
+        for (int64_t byte = 0; byte < s.st_size; byte += tries_all() ? 1 : 97) try_bit(&f, names[i], byte, (int)(byte % 7));
+        try_bit(&f, names[i], s.st_size - 1, 0);
     }
     tear_down(&f);
 }

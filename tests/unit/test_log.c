@@ -84,6 +84,20 @@ START_TEST(lines_of_a_replica_wait_with_their_level)
 }
 END_TEST
 
+/* As a thread that writes a checkpoint may, while the main thread sends what there is. */
+START_TEST(a_line_that_comes_while_others_are_sent_is_not_lost)
+{
+    size_t n_bytes;
+    sgc_log_identity(3, "node07", false);
+    sgc_log_error("sent");
+    sgc_log_pending(&n_bytes);
+    sgc_log_error("new");
+    sgc_log_drop_pending();
+    ck_assert_str_eq(sgc_log_pending(&n_bytes), "3new");
+    ck_assert_uint_eq(n_bytes, sizeof("3new"));
+}
+END_TEST
+
 START_TEST(a_replica_that_ends_alone_prints_rank_and_node)
 {
     catch_in_file();
@@ -155,5 +169,6 @@ START_TEST(there_is_no_status_line_without_a_terminal)
 END_TEST
 
 UNIT_MAIN("log", lines_of_the_main_process_have_date_level_and_text, lines_below_the_level_are_not_printed, lines_of_a_replica_wait_with_their_level,
-          a_replica_that_ends_alone_prints_rank_and_node, a_full_queue_says_how_many_lines_it_dropped, log_lines_go_above_the_status_line,
-          the_status_line_is_cut_to_the_width_of_the_terminal, there_is_no_status_line_without_a_terminal)
+          a_line_that_comes_while_others_are_sent_is_not_lost, a_replica_that_ends_alone_prints_rank_and_node,
+          a_full_queue_says_how_many_lines_it_dropped, log_lines_go_above_the_status_line, the_status_line_is_cut_to_the_width_of_the_terminal,
+          there_is_no_status_line_without_a_terminal)
