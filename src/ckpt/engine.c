@@ -64,6 +64,7 @@ sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer)
     double copy_s = sgc_time_s() - start_s;
     SGC_AGREE(job->group);
     SGC_TRY(sgc_save_begin(s, job, parts, n_parts, buffer != NULL));
+    (*s)->start_s = start_s; /* the copy is part of it */
     (*s)->copy_s = copy_s;
 done:
     sgc_device_free(sgc_zero_device(job->engine), own); /* without a buffer everything is written by now */

@@ -1,6 +1,7 @@
 /*
  * Checkpoints in directories that only one node sees: shard files, or what replaces them when a node is lost, travel to other nodes.
- * Files travel in bounded pieces, sent by the main thread; a rank that fails goes on exchanging pieces until all have agreed.
+ * Files travel in bounded pieces, sent by the main thread; a rank that fails goes on exchanging pieces until all have agreed. What arrives is synced later,
+ * by who publishes it.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -41,7 +42,6 @@ static void put(sink *to, const void *bytes, int64_t n, int64_t offset)
 static sgc_status close_sink(sink *to)
 {
     if (to->fd < 0) return to->st;
-    if (to->st == SGC_OK && fsync(to->fd) != 0) to->st = sgc_err_errno(SGC_EIO, "cannot sync %s", to->path);
     if (close(to->fd) != 0 && to->st == SGC_OK) to->st = sgc_err_errno(SGC_EIO, "cannot close %s", to->path);
     return to->st;
 }

@@ -14,7 +14,7 @@ typedef struct sgc_spread_job {
     const int *file_of_node;  /* [n_nodes] files that this rank's counterparts lead; partner and xor */
 } sgc_spread_job;
 
-/* Collective, agreed, after all shard files are written. */
+/* Collective, agreed, after all shard files are written. What other nodes sent is not synced. */
 sgc_status sgc_spread(const sgc_spread_job *j);
 
 /* Collective. file_of [world size]: 1 + the file that node-local rank q of node k leads, or 0, at q * n_nodes + k. SGC_ECONFIG: uneven nodes. */

@@ -3,6 +3,7 @@
  * time in a phase is local and may be done by a thread while training goes on; between phases all ranks meet, in the main thread,
  * which alone sends messages.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -160,6 +161,24 @@ static sgc_status write_nodes_file(const sgc_save *s)
     return st;
 }
 
+/* What other nodes sent, too. */
+static sgc_status sync_shards(const char *shards)
+{
+    sgc_status st = SGC_OK;
+    char path[SGC_PATH_MAX];
+    DIR *directory = opendir(shards);
+    if (!directory) return sgc_err_errno(SGC_EIO, "cannot read %s", shards);
+    for (struct dirent *d; errno = 0, (d = readdir(directory));) {
+        if (d->d_name[0] == '.') continue;
+        SGC_TRY(sgc_path_join(path, shards, d->d_name));
+        SGC_TRY(sgc_fsync_path(path));
+    }
+    if (errno) st = sgc_err_errno(SGC_EIO, "cannot read %s", shards);
+done:
+    closedir(directory);
+    return st;
+}
+
 /* Who keeps the directory: everything but the shards; the manifest comes last. */
 static sgc_status publish_local(sgc_save *s)
 {
@@ -167,6 +186,7 @@ static sgc_status publish_local(sgc_save *s)
     char path[SGC_PATH_MAX];
     if (!s->keeps) return SGC_OK;
     SGC_TRY(sgc_path_join(path, s->temporary, "shards"));
+    if (s->nodes) SGC_TRY(sync_shards(path));
     SGC_TRY(sgc_fsync_path(path));
     if (!s->nodes) SGC_TRY(sgc_save_compose(s));
     SGC_TRY(write_file(s, "checkpoint.h5", s->index, (size_t)s->n_index));

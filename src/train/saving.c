@@ -259,16 +259,16 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
     sgc_str text = {0};
     sgc_ckpt_info info;
     double start_s = sgc_time_s();
+    const char *state = s->is_published ? "published, older ones still being deleted" : "still being written"; /* of a save under way */
     if (s->save && !must && r->config->checkpoint.overlap == SGC_OVERLAP_SKIP) {
         if (r->world->rank == 0)
-            sgc_log_warning("update %lld is not saved: checkpoint-%lld is still being written (checkpoint.overlap = skip)",
-                            (long long)r->state.step, (long long)s->step);
+            sgc_log_warning("update %lld is not saved: checkpoint-%lld is %s (checkpoint.overlap = skip)", (long long)r->state.step,
+                            (long long)s->step, state);
         return SGC_OK;
     }
     if (s->save) {
         if (!must && r->world->rank == 0)
-            sgc_log_warning("training waits for checkpoint-%lld, still being written, to save update %lld", (long long)s->step,
-                            (long long)r->state.step);
+            sgc_log_warning("training waits for checkpoint-%lld, %s, to save update %lld", (long long)s->step, state, (long long)r->state.step);
         SGC_TRY(advance(r, true));
         start_s = sgc_time_s();
     }

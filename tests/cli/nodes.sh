@@ -119,6 +119,27 @@ for how in partner xor; do
     done
 done
 
+# synced NODE: of each file of its checkpoint there is an fsync by one of its ranks
+synced() {
+    local n=0 file
+    while read -r file; do
+        n=$((n + 1))
+        cat "$work/calls.$((2 * $1))" "$work/calls.$((2 * $1 + 1))" | grep -qE "fsync .*/\.checkpoint-2\.tmp-[0-9a-f]+/$file$" || { echo "$file is not synced"; return 1; }
+    done < <(cd "$work"/disk-"$1"/ckpt/*/checkpoint-2 && find . -type f -printf '%P\n')
+    [ $n -ge 8 ] || { echo "$n files"; return 1; }
+}
+if [ -e "$fault" ]; then
+    for how in partner xor; do
+        disks 2
+        rm -f "$work"/calls.*
+        LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=all FAULT_AT=0 FAULT_COUNT=$work/calls check "$how: a save on two nodes" \
+            train "synced-$how" 4 --checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --max_steps 3
+        for node in 0 1; do check "... which node $node has synced, with what came from the other" synced $node; done
+    done
+else
+    skip "what came from other nodes is synced" "$fault was not built"
+fi
+
 # whose they are
 restored xor
 check "a new run with the local_dir of another" train other 6 "${local_options[@]}" --checkpoint.redundancy xor --resume_from_checkpoint auto --max_steps 6
