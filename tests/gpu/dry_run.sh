@@ -6,7 +6,8 @@ build=$(dirname "$STAGECOACH")
 script=$(cd "$(dirname "$0")" && pwd)/run.sh
 cd "$work" || exit 1
 mkdir -p tests/bench && cp "$build/tests/bench/tokens" tests/bench/
-dry() { env DRY=1 STAGECOACH="$build/tests/gpu/stagecoach-emulated" DEVICE_KERNELS="${kernels:-true}" DEVICE_ATTENTION=/bin/true DEVICE_BENCH="$build/tests/gpu/bench_emulated" "$@" bash "$script"; }
+program=$build/tests/gpu/stagecoach-emulated
+dry() { env DRY=1 STAGECOACH="$program" DEVICE_KERNELS="${kernels:-true}" DEVICE_ATTENTION=/bin/true DEVICE_BENCH="$build/tests/gpu/bench_emulated" "$@" bash "$script"; }
 
 check "all steps pass" timeout 280 env DRY=1 STAGECOACH="$build/tests/gpu/stagecoach-emulated" DEVICE_KERNELS=true DEVICE_ATTENTION=/bin/true DEVICE_BENCH="$build/tests/gpu/bench_emulated" bash "$script"
 has() { grep -qE "$1" gpu-results.json || { cat gpu-results.json; return 1; }; }
@@ -29,6 +30,19 @@ check "without a GPU the exit status is 77" no_gpu
 wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a failed check is told by the exit status" wrong
 check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
+# A GPU that learns nothing, in 16 bits only.
+cat >lazy <<END_OF_FILE
+#!/bin/bash
+case "\$*" in *cuda*16\ true*) set -- "\$@" --learning_rate 0 ;; esac
+exec "$program" "\$@"
+END_OF_FILE
+chmod +x lazy
+program=$work/lazy
+learns_nothing() { dry GPU_STEPS=training; [ $? -eq 1 ]; }
+check "a GPU that learns nothing in 16 bits is found" learns_nothing
+for type in 'bf16 agrees with the CPU' 'fp16 agrees with fp32'; do check "... $type" has "\"training in $type\": \"failed\""; done
+check "... and in 32 is none" has '"training in fp32 agrees with the CPU": "passed"'
+program=$build/tests/gpu/stagecoach-emulated
 
 # A bundle brings all but the C library and the shell, from wherever it is put.
 bundle() {
