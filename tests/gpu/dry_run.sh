@@ -41,7 +41,20 @@ program=$work/lazy
 learns_nothing() { dry GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a GPU that learns nothing in 16 bits is found" learns_nothing
 for type in 'bf16 agrees with the CPU' 'fp16 agrees with fp32'; do check "... $type" has "\"training in $type\": \"failed\""; done
-check "... and in 32 is none" has '"training in fp32 agrees with the CPU": "passed"'
+check "... and in 32 bits it is none" has '"training in fp32 agrees with the CPU": "passed"'
+program=$build/tests/gpu/stagecoach-emulated
+# A GPU that computes something else without graphs, and after it read a checkpoint.
+cat >other <<END_OF_FILE
+#!/bin/bash
+case "\$*" in */saved-direct\ * | */resumed\ *) set -- "\$@" --weight_decay 0.5 ;; esac
+exec "$program" "\$@"
+END_OF_FILE
+chmod +x other
+program=$work/other
+goes_astray() { dry GPU_STEPS=saves; [ $? -eq 1 ]; }
+check "a GPU that goes on with other numbers is found" goes_astray
+check "... without graphs" has '"CUDA graphs change no bit in bf16": "failed"'
+check "... and from a checkpoint" has '"a run goes on from a checkpoint with the same bits": "failed"'
 program=$build/tests/gpu/stagecoach-emulated
 
 # A bundle brings all but the C library and the shell, from wherever it is put.

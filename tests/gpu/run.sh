@@ -6,7 +6,7 @@
 #   PEER_PYTHON=python3              a Python with torch and transformers: measured beside ours
 #   LIBRARIES=DIR:DIR                where cuBLASLt and NCCL are, if the loader and PEER_PYTHON do not know
 #   GPU_BATCH=32 GPU_BATCH_XL=8      samples of a micro-batch, with GPT-2 of 124 million and of 1.5 billion parameters
-#   GPU_STEPS="kernels ..."          only these of: kernels attention training nccl bench small xl graphs profile
+#   GPU_STEPS="kernels ..."          only these of: kernels attention training saves nccl bench small xl graphs profile
 #   GPU_SECONDS=470                  what would begin later is left out, what still runs then is ended
 # Exit status: 0 all checks passed; 1 one failed; 77 there is no GPU.
 set -u
@@ -145,6 +145,21 @@ check_training() {
     train direct --device.type cuda --device.graphs false && equal gpu direct; passed "CUDA graphs change no bit" $?
     train gpu16f --device.type cuda --fp16 true && agree gpu16f cpu 1e-2; passed "training in fp16 agrees with fp32" $?
 }
+# goes_on NAME OPTION...: the run `saved` from its first checkpoint on, in a directory NAME
+goes_on() {
+    local name=$1; shift
+    cp -r "$work/saved" "$work/$name" && rm -r "$work/$name/checkpoint-$n_updates" && train "$name" --resume_from_checkpoint true "$@"
+}
+# same A B: the weights and moments that both ended with
+same() { limited 60 "$stagecoach" ckpt diff --tensors_only "$work/$1/checkpoint-$n_updates" "$work/$2/checkpoint-$n_updates"; local status=$?; cat "$work/out" >>"$work/log"; return $status; }
+# In 16 bits and without dropout of attention, that is by cuDNN where `auto` takes it.
+check_saves() {
+    local options=(--bf16 true --model.attn_pdrop 0 --save_strategy steps --save_steps $((n_updates / 2)))
+    train saved --device.type cuda "${options[@]}" && train saved-direct --device.type cuda --device.graphs false "${options[@]}" && equal saved saved-direct && same saved saved-direct
+    passed "CUDA graphs change no bit in bf16" $?
+    goes_on resumed --device.type cuda --checkpoint.async false "${options[@]}" && equal resumed saved && same resumed saved; passed "a run goes on from a checkpoint with the same bits" $?
+    goes_on resumed-cpu --use_cpu true "${options[@]}" && agree resumed-cpu saved 1e-2; passed "a run goes on on the CPU" $?
+}
 # Two ranks on one GPU, each with a host of its own as far as NCCL can tell.
 check_nccl() {
     # shellcheck disable=SC2016
@@ -239,10 +254,10 @@ put program "\"$("${ours[@]}" "$stagecoach" --version | head -n 1)\""
 # Checks learn from a text, measurements read the whole vocabulary.
 head -c 1000000 /dev/urandom >"$work/random.txt"
 "${ours[@]}" "$tokens" "$work/small.h5" 256 "$here/run.sh" && "${ours[@]}" "$tokens" "$work/large.h5" 50257 "$work/random.txt" || die "no token file"
-for step in ${GPU_STEPS:-kernels attention training nccl bench small xl graphs profile}; do
+for step in ${GPU_STEPS:-kernels attention training saves nccl bench small xl graphs profile}; do
     if [ "$(now_s)" -ge "${GPU_SECONDS:-470}" ]; then put "$step" '"left out: no time"'; continue; fi
     case $step in
-    kernels | attention | training | nccl) "check_$step" ;;
+    kernels | attention | training | saves | nccl) "check_$step" ;;
     bench | small | graphs | xl | profile) "measure_$step" ;;
     *) die "there is no step '$step'" ;;
     esac
