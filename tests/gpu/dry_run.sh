@@ -56,6 +56,40 @@ check "a GPU that goes on with other numbers is found" goes_astray
 check "... without graphs" has '"CUDA graphs change no bit in bf16": "failed"'
 check "... and from a checkpoint" has '"a run goes on from a checkpoint with the same bits": "failed"'
 program=$build/tests/gpu/stagecoach-emulated
+# Beside a peer, on a GPU whose memory is seen to grow with every look; the program waits until it was looked at.
+mkdir tools
+cat >tools/nvidia-smi <<END_OF_FILE
+#!/bin/bash
+[[ \$* == *memory.used* ]] || { echo "NVIDIA H200, 143771 MiB, 580.65.06"; exit; }
+echo >>"$work/looks"
+echo \$((1000 + \$(wc -l <"$work/looks")))
+END_OF_FILE
+cat >watched <<END_OF_FILE
+#!/bin/bash
+looks() { wc -l <"$work/looks"; }
+if [ "\$1" = train ]; then
+    n=\$(looks)
+    until [ "\$(looks)" -gt \$((n + 1)) ]; do sleep 0.05; done
+fi
+exec "$program" "\$@"
+END_OF_FILE
+cat >python <<'END_OF_FILE'
+#!/bin/bash
+case $* in
+*peer_attention.py*) for rate in 3 1 2; do printf 'kernels-bf16\tattention backward\tPyTorch flash\tGFLOP/s\t%s\n' $rate; done ;;
+*peer_model.py*--largest*) echo 3 ;;
+*peer_model.py*) read -r n && for ((i = 0; i < n; i++)); do echo -n "100 "; done && echo 4096 ;;
+esac
+END_OF_FILE
+chmod +x tools/nvidia-smi watched python
+program=$work/watched
+beside_a_peer() { dry PATH="$work/tools:$PATH" PEER_PYTHON="$work/python" GPU_BATCH=largest GPU_STEPS="bench small"; }
+check "beside a peer all steps pass" beside_a_peer
+check "... the batch is what fits the peer" has '"gpt2-124m": \{"batch": 3, '
+check "... our memory is what the driver saw" has '"held_bytes": [1-9][0-9]*, "peer_tokens_per_second": 100, "peer_held_bytes": (null|[0-9]+), "peer_peak_bytes": 4096'
+check "... the rate is a part of the GPU's" has '"flops_of_peak": [0-9.e-]+,'
+check "... the peer's attention stands beside ours" has '"attention backward", "side": "PyTorch flash", "unit": "GFLOP/s", "median": 2, "least": 1, "most": 3'
+program=$build/tests/gpu/stagecoach-emulated
 
 # A bundle brings all but the C library and the shell, from wherever it is put.
 bundle() {
