@@ -38,9 +38,8 @@ train_near() { local reference=$1 tolerance=$2; shift 2; train "$@" && near "$re
 train_same() { local reference=$1; shift; train "$@" && same "$reference" "$1"; }
 on_gpu() { grep -q 'Emulated GPU' "$work/$1/run.json"; }
 
-worlds="1 2 4" stages="1 2 3"
-[ "${STAGECOACH_TEST_ALL:-0}" = 1 ] || worlds="1 2"
-for n in $worlds; do
+stages="1 2 3"
+for n in 1 2 4; do
     check "$n CPU ranks" train "cpu-$n" "$n" 0 --use_cpu true
     check "$n GPUs have the losses of CPUs" train_near "cpu-$n" 2e-5 "gpu-$n" "$n" 0
     check "... and were used" on_gpu "gpu-$n"
@@ -48,6 +47,7 @@ for n in $worlds; do
     for stage in $stages; do
         check "stage $stage on $n GPUs ends with the bits of stage 0" train_same "gpu-$n" "gpu-$n-$stage" "$n" "$stage"
     done
+    [ "$n" = 2 ] || [ "${STAGECOACH_TEST_ALL:-0}" = 1 ] || continue
     for lazy in 1 2; do
         EMULATED_LAZY=$lazy check "... with the work of streams done at other times ($lazy)" train_same "gpu-$n" "gpu-$n-lazy-$lazy" "$n" 3
     done
