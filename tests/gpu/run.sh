@@ -226,7 +226,7 @@ time_peer() { echo 25 | ask_peer "$@" >"$work/peer"; }
 # batch_of BATCH PEER_SIZE DEFAULT: samples; the default where the peer cannot say what is the largest
 batch_of() {
     local batch=$1
-    [ "$1" != largest ] || batch=$([ -z "$PEER_PYTHON" ] || ask_peer --size "$2" --batch 4 --largest)
+    [ "$1" != largest ] || batch=$([ -z "$PEER_PYTHON" ] || ask_peer --size "$2" --batch $(($3 / 2)) --largest)
     echo "${batch:-$3}"
 }
 # of_peak NAME LAYERS WIDTH: which part of the GPU's dense bf16 rate the products of the model are, at `last` tokens/s: 6 operations for each weight that multiplies, and for
