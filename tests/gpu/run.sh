@@ -135,15 +135,15 @@ check_attention() {
     cat "$work/out" >>"$work/log"
     passed "attention by cuDNN" $status
     local options=(--device.type cuda --bf16 true --model.attn_pdrop 0 --device.attention)
-    train own "${options[@]}" own && train cudnn "${options[@]}" cudnn && agree cudnn own 1e-2; passed "training with cuDNN's attention agrees with own kernels" $?
+    train own "${options[@]}" own && train cudnn "${options[@]}" cudnn && agree cudnn own 3e-3; passed "training with cuDNN's attention agrees with own kernels" $?
     train cudnn-again "${options[@]}" cudnn && equal cudnn cudnn-again; passed "training with cuDNN's attention repeats itself" $?
 }
 check_training() {
     train cpu --use_cpu true && train gpu --device.type cuda && agree gpu cpu 1e-4; passed "training in fp32 agrees with the CPU" $?
     train again --device.type cuda && equal gpu again; passed "a run repeats itself" $?
-    train cpu16 --use_cpu true --bf16 true && train gpu16 --device.type cuda --bf16 true && agree gpu16 cpu16 1e-2; passed "training in bf16 agrees with the CPU" $?
+    train cpu16 --use_cpu true --bf16 true && train gpu16 --device.type cuda --bf16 true && agree gpu16 cpu16 3e-3; passed "training in bf16 agrees with the CPU" $?
     train direct --device.type cuda --device.graphs false && equal gpu direct; passed "CUDA graphs change no bit" $?
-    train gpu16f --device.type cuda --fp16 true && agree gpu16f cpu 1e-2; passed "training in fp16 agrees with fp32" $?
+    train gpu16f --device.type cuda --fp16 true && agree gpu16f cpu 3e-3; passed "training in fp16 agrees with fp32" $?
 }
 # goes_on NAME OPTION...: the run `saved` from its first checkpoint on, in a directory NAME
 goes_on() {
@@ -158,7 +158,7 @@ check_saves() {
     train saved --device.type cuda "${options[@]}" && train saved-direct --device.type cuda --device.graphs false "${options[@]}" && equal saved saved-direct && same saved saved-direct
     passed "CUDA graphs change no bit in bf16" $?
     goes_on resumed --device.type cuda --checkpoint.async false "${options[@]}" && equal resumed saved && same resumed saved; passed "a run goes on from a checkpoint with the same bits" $?
-    goes_on resumed-cpu --use_cpu true "${options[@]}" && agree resumed-cpu saved 1e-2; passed "a run goes on on the CPU" $?
+    goes_on resumed-cpu --use_cpu true "${options[@]}" && agree resumed-cpu saved 3e-3; passed "a run goes on on the CPU" $?
 }
 # Two ranks on one GPU, each with a host of its own as far as NCCL can tell.
 check_nccl() {
