@@ -14,6 +14,9 @@
 
 using namespace emulated;
 
+/* The product's, where it is linked in. */
+extern "C" size_t sgc_cudnn_slice_bytes __attribute__((weak));
+
 struct cudnnContext {
     cudaStream_t stream = NULL;
 };
@@ -239,6 +242,7 @@ void cudnnGetLastErrorString(char *message, size_t bytes) { snprintf(message, by
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 {
     if (usable() != cudaSuccess || setting("EMULATED_CUDNN_STUCK", 0)) return told(CUDNN_STATUS_NOT_INITIALIZED, "no GPU");
+    if (&sgc_cudnn_slice_bytes && getenv("EMULATED_CUDNN_SLICE")) sgc_cudnn_slice_bytes = (size_t)setting("EMULATED_CUDNN_SLICE", 0);
     *handle = new cudnnContext;
     return CUDNN_STATUS_SUCCESS;
 }
