@@ -27,6 +27,7 @@ static int64_t step_of(int64_t n_floats) { return n_floats % 4 == 0 ? 1 : n_floa
 /* Of n, in as few slices as have `most` or fewer each: how many are in one. They begin at multiples of step. */
 static int64_t even(int64_t n, int64_t most, int64_t step)
 {
+    if (n <= most) return n;
     most = most < step ? step : most / step * step;
     const int64_t n_slices = quotient_up(n, most);
     return least(n, quotient_up(quotient_up(n, n_slices), step) * step);
