@@ -21,7 +21,8 @@ static size_t delta_bytes(const sgc_cudnn_shape *s)
 
 static size_t bytes_of(const sgc_cudnn_plan *p) { return p->execution ? delta_bytes(&p->graph.shape) + p->workspace_bytes : 0; }
 
-/* How many pieces of so many floats take a multiple of 16 bytes, as which tensors are to be aligned. Only the statistics can miss it, where 4 does not divide T. */
+/* How many pieces of so many floats take a multiple of 16 bytes, as which tensors are to be aligned. Only the statistics can miss it, where 4 does not
+ * divide T. */
 static int64_t step_of(int64_t n_floats) { return n_floats % 4 == 0 ? 1 : n_floats % 2 == 0 ? 2 : 4; }
 
 /* Of n, in as few slices as have `most` or fewer each: how many are in one. They begin at multiples of step. */
