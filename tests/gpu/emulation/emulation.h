@@ -18,6 +18,7 @@
  *     EMULATED_NO_DRIVER=1     there is no driver; EMULATED_DRIVER=11000: it is of that version
  *     EMULATED_WITHOUT=NAMES   libraries that cannot be opened: cublasLt, cudnn, nccl
  *     EMULATED_CUDNN_VERSION=N of the library, as 91900; EMULATED_CUDNN_WILD=1: no engine of it repeats itself; EMULATED_CUDNN_STUCK=1: it makes no handle
+ *     EMULATED_CUDNN_SLICE=BYTES that a slice of attention's gradient may take: what is emulated does not come near what is set otherwise
  *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias
  *     EMULATED_NCCL_VERSION=N  of the library, as 22809
  *     EMULATED_NCCL_DEAF=R     rank R never connects; EMULATED_NCCL_REFUSES=R: it fails to
