@@ -75,4 +75,13 @@ resumed_same() { resumed "$@" && same gpu-2 "$1"; }
 resumed_near() { resumed "$@" && near gpu-2 "$1" 2e-5; }
 check "a run on 2 GPUs goes on from its checkpoint with the bits of one that was not stopped" resumed_same resumed 2 3
 check "... on 2 CPU ranks with their losses" resumed_near resumed-cpu 2 1 --use_cpu true
+
+# Less than the copies of the shards take, of which a rank of two has 200 kB; but there is room for a block.
+pinned() { EMULATED_PINNED=131072 "$@" --checkpoint.block_size 4096; }
+check "a host that has no page-locked memory for copies of the shards saves without" pinned train_same gpu-1 pinned-1 1 0
+warned() { grep -q 'there is no memory for copies of the shards' "$work/$1.log"; }
+check "... and tells so" warned pinned-1
+check "... two ranks in one file, too" pinned train_same gpu-2 pinned-2 2 1 --checkpoint.writers_per_node 1
+check "... and while training stands still in any case" pinned train_same gpu-2 pinned-still 2 0 --checkpoint.async false
+check "... and goes on" pinned resumed_same pinned-resumed 2 3
 finish

@@ -11,7 +11,7 @@
  *     EMULATED_LAZY=N          when work is done, see stream.cc: 0, at once (the default); 1: as late as may be; more: at random
  *     EMULATED_GUARD=0         lets the host touch memory of the device (which else ends it by SIGSEGV)
  *     EMULATED_GPUS=N          how many GPUs there are; 1 if not set. CUDA_VISIBLE_DEVICES chooses among them.
- *     EMULATED_MEMORY=BYTES    of a GPU; every process has all of it
+ *     EMULATED_MEMORY=BYTES    of a GPU; every process has all of it. EMULATED_PINNED=BYTES: of the host, that a process can pin
  *     EMULATED_CAPABILITY=8.0  compute capability; 9.0 if not set
  *     EMULATED_COMPUTE_MODE=N  as cudaComputeMode
  *     EMULATED_BUSY=1          another process holds the GPU
