@@ -173,6 +173,15 @@ static sgc_status check_memory_local(sgc_run *r)
     return memory ? sgc_need_check(&need, memory->available(&r->device)) : SGC_OK;
 }
 
+/* What kernels would else take in the first update, when nobody reckons with it any more. */
+static sgc_status reserve_local(sgc_run *r)
+{
+    const sgc_device_memory *memory = r->device.ops->memory;
+    size_t bytes = sgc_graph_scratch_bytes(r->graph), evaluation = r->evaluator.graph ? sgc_graph_scratch_bytes(r->evaluator.graph) : 0;
+    if (evaluation > bytes) bytes = evaluation;
+    return memory && bytes > 0 ? memory->reserve(&r->device, bytes) : SGC_OK;
+}
+
 static sgc_status take_memory_local(sgc_run *r)
 {
     int64_t B = r->plan.micro_batch, T = r->data.train.block;
@@ -207,6 +216,7 @@ static sgc_status take_place_local(sgc_run *r)
     sgc_status st = SGC_OK;
     SGC_TRY(build_graphs_local(r));
     SGC_TRY(check_memory_local(r));
+    SGC_TRY(reserve_local(r));
     SGC_TRY(take_memory_local(r));
 done:
     return st;
