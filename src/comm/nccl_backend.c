@@ -305,7 +305,7 @@ static sgc_status try_numbers(sgc_group *g, float *numbers, int n, float *full)
     int64_t number;
     reduction r = {.type = SGC_F32, .full = (char *)full, .shard = full + g->rank * TRIAL, .scratch = (char *)(full + n), .n = TRIAL};
     for (int i = 0; i < n; i++) numbers[i] = 1;
-    SGC_CUDA(s, cudaMemcpy(full, numbers, (size_t)n * sizeof(*numbers), cudaMemcpyHostToDevice));
+    SGC_CUDA(s, cudaMemcpyAsync(full, numbers, (size_t)n * sizeof(*numbers), cudaMemcpyHostToDevice, s->compute)); /* cudaMemcpy may return before it is there */
     SGC_TRY(sgc_nccl_take_off(s, SGC_ALL_REDUCE));
     SGC_TRY(queue_reduction(g, &r));
     SGC_TRY(queue_gather(g, SGC_F32, full, TRIAL));

@@ -206,8 +206,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
+    memory_kind from_kind;
     cudaError_t rc = cudaDeviceSynchronize();
     if (rc == cudaSuccess) rc = cudaMemcpyAsync(to, from, bytes, kind, NULL);
+    if (rc == cudaSuccess && kind == cudaMemcpyHostToDevice && kind_of(from, bytes, &from_kind) && from_kind == PAGEABLE) return rc; /* on its way */
     return rc == cudaSuccess ? cudaDeviceSynchronize() : rc;
 }
 
