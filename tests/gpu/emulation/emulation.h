@@ -18,7 +18,7 @@
  *     EMULATED_NO_DRIVER=1     there is no driver; EMULATED_DRIVER=11000: it is of that version
  *     EMULATED_WITHOUT=NAMES   libraries that cannot be opened: cublasLt, cudnn, nccl
  *     EMULATED_CUDNN_VERSION=N of the library, as 91900; EMULATED_CUDNN_WILD=1: no engine of it repeats itself; EMULATED_CUDNN_STUCK=1: it makes no handle
- *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias
+ *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias; =late: its heuristic does not know that
  *     EMULATED_NCCL_VERSION=N  of the library, as 22809
  *     EMULATED_NCCL_DEAF=R     rank R never connects; EMULATED_NCCL_REFUSES=R: it fails to
  *     EMULATED_NCCL_HANGS=R:K  the K-th collective or group of calls of rank R never ends; EMULATED_NCCL_FAILS=R:K: it fails while under way
