@@ -21,6 +21,7 @@
  *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias; =late: its heuristic does not know that
  *     EMULATED_NCCL_VERSION=N  of the library, as 22809
  *     EMULATED_NCCL_DEAF=R     rank R never connects; EMULATED_NCCL_REFUSES=R: it fails to
+ *     EMULATED_NCCL_REJECTS=R:K  the K-th ncclSend or ncclRecv of rank R fails at once
  *     EMULATED_NCCL_HANGS=R:K  the K-th collective or group of calls of rank R never ends; EMULATED_NCCL_FAILS=R:K: it fails while under way
  *     EMULATED_FAIL_CAPTURE=K  the K-th capture of a stream is invalid
  *     EMULATED_REQUESTS=FILE   to which is added how many calls have asked the GPU for something: kernels, copies, events, graphs
