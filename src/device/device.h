@@ -203,6 +203,7 @@ typedef struct sgc_device_spec {
     bool full_determinism;   /* results are the same at any number of threads, matrix products included */
     int node_rank, node_size; /* GPUs: the rank takes that of its number on the node                   */
     bool share;              /* GPUs: several ranks may take one                                       */
+    int n_sharing;           /* GPUs: ranks that take this one; 0 where nobody has counted             */
     bool tf32;               /* GPUs: products of floats in TF32                                       */
     int attention;           /* GPUs: sgc_attention_choice of conf/config.h                            */
     bool graphs;             /* GPUs: calls that come again are recorded as CUDA graphs                */
