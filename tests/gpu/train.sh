@@ -67,6 +67,9 @@ check "full_determinism on 2 GPUs ends with the bits of one" train_same full-1 f
 check "recomputation changes no bit" train_same gpu-2 gpu-2-recomputed 2 3 --gradient_checkpointing true
 check "... nor in bf16" train_same bf16-2 bf16-2-recomputed 2 3 --bf16 true --gradient_checkpointing true
 EMULATED_LT=plain check "a library that makes products only has the losses of CPUs" train_near cpu-1 2e-5 plain-1 1 0
+EMULATED_MEMORY=150000000 check "the probe of products makes do with the memory that is left" train_same gpu-1 probed 1 0 --device.gemm_probe true
+probed() { grep -q '"gemm_flops_per_second": *[1-9]' "$work/$1/run.json"; }
+check "... and tells a rate" probed probed
 resumed() {
     local name=$1; shift
     cp -r "$work/gpu-2" "$work/$name" && rm -r "$work/$name/checkpoint-4" && train "$name" "$@" --resume_from_checkpoint true
