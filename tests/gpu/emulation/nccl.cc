@@ -295,7 +295,8 @@ static ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const char *call, 
 {
     ncclResult_t rc = begin_call(comm, stream, call);
     if (rc != ncclSuccess) return rc;
-    if (group_depth > 0 && is_named("EMULATED_NCCL_REJECTS", *comm->c, ++comm->c->n_parts)) return failed(*comm->c, ncclInvalidArgument, "the emulated call is rejected");
+    if (group_depth > 0 && is_named("EMULATED_NCCL_REJECTS", *comm->c, ++comm->c->n_parts))
+        return failed(*comm->c, ncclInvalidArgument, "the emulated call is rejected");
     for (const message &m : messages) {
         check_memory(m.memory, m.bytes, call);
         if (m.peer < 0 || m.peer >= comm->c->size || m.peer == comm->c->rank) return failed(*comm->c, ncclInvalidArgument, "such a peer is not emulated");
