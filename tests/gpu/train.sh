@@ -67,6 +67,9 @@ check "full_determinism on 2 GPUs ends with the bits of one" train_same full-1 f
 check "recomputation changes no bit" train_same gpu-2 gpu-2-recomputed 2 3 --gradient_checkpointing true
 check "... nor in bf16" train_same bf16-2 bf16-2-recomputed 2 3 --bf16 true --gradient_checkpointing true
 EMULATED_LT=plain check "a library that makes products only has the losses of CPUs" train_near cpu-1 2e-5 plain-1 1 0
+EMULATED_MEMORY=150000000 check "the probe of products makes do with the memory that is left" train_same gpu-1 probed 1 0 --device.gemm_probe true
+probed() { grep -q '"gemm_flops_per_second": *[1-9]' "$work/$1/run.json"; }
+check "... and tells a rate" probed probed
 resumed() {
     local name=$1; shift
     cp -r "$work/gpu-2" "$work/$name" && rm -r "$work/$name/checkpoint-4" && train "$name" "$@" --resume_from_checkpoint true
@@ -75,4 +78,13 @@ resumed_same() { resumed "$@" && same gpu-2 "$1"; }
 resumed_near() { resumed "$@" && near gpu-2 "$1" 2e-5; }
 check "a run on 2 GPUs goes on from its checkpoint with the bits of one that was not stopped" resumed_same resumed 2 3
 check "... on 2 CPU ranks with their losses" resumed_near resumed-cpu 2 1 --use_cpu true
+
+# Less than the copies of the shards take, of which a rank of two has 200 kB; but there is room for a block.
+pinned() { EMULATED_PINNED=131072 "$@" --checkpoint.block_size 4096; }
+check "a host that has no page-locked memory for copies of the shards saves without" pinned train_same gpu-1 pinned-1 1 0
+warned() { grep -q 'there is no memory for copies of the shards' "$work/$1.log"; }
+check "... and tells so" warned pinned-1
+check "... two ranks in one file, too" pinned train_same gpu-2 pinned-2 2 1 --checkpoint.writers_per_node 1
+check "... and while training stands still in any case" pinned train_same gpu-2 pinned-still 2 0 --checkpoint.async false
+check "... and goes on" pinned resumed_same pinned-resumed 2 3
 finish
