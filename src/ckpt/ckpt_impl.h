@@ -11,6 +11,7 @@ typedef struct sgc_ckpt_part {
     sgc_slot slot;
     sgc_flat flat;
     const float *values;      /* [flat.n_shard], borrowed */
+    struct sgc_device *device; /* borrowed: whose memory they are in, NULL: the host's */
 } sgc_ckpt_part;
 
 /* sgc_ckpt_write without the engine: job->engine is not used. Collective; the same units, slots and flats on every rank. */

@@ -24,7 +24,7 @@ size_t sgc_save_buffer_bytes(const sgc_zero *engine, const sgc_model *model)
     return n;
 }
 
-/* All slots of all units; copied to the buffer if there is one. */
+/* All slots of all units; copied to the buffer if there is one, else where they are. */
 static int collect_parts(const sgc_ckpt_job *job, float *buffer, sgc_ckpt_part *parts)
 {
     int n_units = job->model->n_units, n_parts = SGC_N_SLOTS * n_units;
@@ -33,7 +33,10 @@ static int collect_parts(const sgc_ckpt_job *job, float *buffer, sgc_ckpt_part *
         sgc_ckpt_part *p = &parts[k];
         *p = (sgc_ckpt_part){.unit = &job->model->units[u], .slot = slot, .flat = sgc_zero_flat(job->engine, u),
                              .values = sgc_zero_shard(job->engine, u, slot)};
-        if (!buffer) continue;
+        if (!buffer) {
+            p->device = sgc_zero_is_visible(job->engine) ? NULL : sgc_zero_device(job->engine);
+            continue;
+        }
         copy_shard(job->engine, buffer, p->values, p->flat.n_shard);
         p->values = buffer;
         buffer += p->flat.n_shard;
@@ -41,33 +44,27 @@ static int collect_parts(const sgc_ckpt_job *job, float *buffer, sgc_ckpt_part *
     return n_parts;
 }
 
-/* The list of shards, and a copy of what the host does not see: in the buffer, or in *own. */
-static sgc_status copy_local(const sgc_ckpt_job *job, void *buffer, sgc_ckpt_part **parts, int *n_parts, void **own)
+/* The list of shards, copied if there is a buffer. */
+static sgc_status copy_local(const sgc_ckpt_job *job, void *buffer, sgc_ckpt_part **parts, int *n_parts)
 {
-    sgc_device *device = sgc_zero_device(job->engine);
     *parts = calloc((size_t)job->model->n_units * SGC_N_SLOTS, sizeof(**parts));
     if (!*parts) return sgc_err(SGC_ENOMEM, "no memory for the list of shards");
-    if (!buffer && !sgc_zero_is_visible(job->engine) &&
-        !(buffer = *own = sgc_device_alloc_staging(device, SGC_MEM_CHECKPOINT, sgc_save_buffer_bytes(job->engine, job->model))))
-        return SGC_ENOMEM;
     *n_parts = collect_parts(job, buffer, *parts);
-    return sgc_device_finish(device);
+    return sgc_device_finish(sgc_zero_device(job->engine));
 }
 
 sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer)
 {
     int n_parts = 0;
     sgc_ckpt_part *parts = NULL;
-    void *own = NULL;
     double start_s = sgc_time_s();
-    sgc_status st = copy_local(job, buffer, &parts, &n_parts, &own);
+    sgc_status st = copy_local(job, buffer, &parts, &n_parts);
     double copy_s = sgc_time_s() - start_s;
     SGC_AGREE(job->group);
     SGC_TRY(sgc_save_begin(s, job, parts, n_parts, buffer != NULL));
     (*s)->start_s = start_s; /* the copy is part of it */
     (*s)->copy_s = copy_s;
 done:
-    sgc_device_free(sgc_zero_device(job->engine), own); /* without a buffer everything is written by now */
     free(parts);
     return st;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "device/device.h"
 
 void sgc_shard_dataset(char path[256], const sgc_ckpt_files *files, const char *id, int shard, const sgc_ckpt_part *part)
 {
@@ -49,6 +50,8 @@ static sgc_status sketch_datasets(sgc_shard_layout *l, hid_t h5, const sgc_ckpt_
             piece->rank = shard;
             if (shard != rank) continue;
             piece->bytes = (const char *)parts[k].values;
+            piece->device = parts[k].device;
+            if (piece->device) l->device = piece->device;
             l->offset[k] = piece->offset;
         }
     }
@@ -130,34 +133,48 @@ static sgc_block_owner owner_of(const sgc_shard_layout *l, const block *b)
     return is_mixed ? SGC_BLOCK_MIXED : owner == l->rank ? SGC_BLOCK_OWN : SGC_BLOCK_OTHERS;
 }
 
-/* A block that is all own: straight from its piece where it lies in one, else put together in the buffer. */
+/* Bytes of a piece from its first-th on. */
+static sgc_status take(const sgc_shard_piece *p, int64_t first, int64_t n, char *to)
+{
+    if (p->device) return sgc_device_read(p->device, to, p->bytes + first, (size_t)n);
+    memcpy(to, p->bytes + first, (size_t)n);
+    return SGC_OK;
+}
+
+/* A block that is all own: straight from its piece where it lies in one that the host has, else put together in the buffer. */
 static sgc_status put_block(const sgc_shard_layout *l, const block *b, int fd, const char *path, char *buffer, uint64_t *hash)
 {
+    sgc_status st = SGC_OK;
     const sgc_shard_piece *p = &l->pieces[b->first_piece];
     size_t n = (size_t)(b->end - b->first);
     const char *bytes = buffer;
-    if (b->end_piece - b->first_piece == 1 && p->offset <= b->first && p->offset + p->n_bytes >= b->end) {
+    if (b->end_piece - b->first_piece == 1 && !p->device && p->offset <= b->first && p->offset + p->n_bytes >= b->end) {
         bytes = p->bytes + (b->first - p->offset);
     } else {
         memset(buffer, 0, n);
         for (int i = b->first_piece; i < b->end_piece; i++) {
             p = &l->pieces[i];
             int64_t first, n_here = overlap(p, b, &first);
-            memcpy(buffer + (first - b->first), p->bytes + (first - p->offset), (size_t)n_here);
+            SGC_TRY(take(p, first - p->offset, n_here, buffer + (first - b->first)));
         }
     }
     *hash = sgc_hash64(bytes, n);
-    return sgc_pwrite_all(fd, bytes, n, b->first, path);
+    st = sgc_pwrite_all(fd, bytes, n, b->first, path);
+done:
+    return st;
 }
 
 /* This rank's part, if any, of a block of several. */
-static sgc_status put_mixed(const sgc_shard_layout *l, const block *b, int fd, const char *path)
+static sgc_status put_mixed(const sgc_shard_layout *l, const block *b, int fd, const char *path, char *buffer)
 {
     sgc_status st = SGC_OK;
     for (int i = b->first_piece; i < b->end_piece; i++) {
         const sgc_shard_piece *p = &l->pieces[i];
         int64_t first, n = overlap(p, b, &first);
-        if (p->rank == l->rank) SGC_TRY(sgc_pwrite_all(fd, p->bytes + (first - p->offset), (size_t)n, first, path));
+        if (p->rank != l->rank) continue;
+        if (p->device) SGC_TRY(take(p, first - p->offset, n, buffer));
+        const char *bytes = p->device ? buffer : p->bytes + (first - p->offset);
+        SGC_TRY(sgc_pwrite_all(fd, bytes, (size_t)n, first, path));
     }
 done:
     return st;
@@ -172,7 +189,7 @@ sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t bl
     if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot open %s", path);
     h->hash = calloc((size_t)h->n_blocks + 1, sizeof(*h->hash));
     h->owner = calloc((size_t)h->n_blocks + 1, 1);
-    buffer = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)block_size);
+    buffer = l->device ? sgc_device_alloc_staging(l->device, SGC_MEM_CHECKPOINT, (size_t)block_size) : sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)block_size);
     if (!h->hash || !h->owner) st = sgc_err(SGC_ENOMEM, "no memory for the hashes of %s", path);
     if (st != SGC_OK || !buffer) {
         st = SGC_ENOMEM;
@@ -187,12 +204,13 @@ sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t bl
         while (b.end_piece < l->n_pieces && l->pieces[b.end_piece].offset < b.end) b.end_piece++;
         h->owner[k] = (unsigned char)owner_of(l, &b);
         if (h->owner[k] == SGC_BLOCK_OWN) SGC_TRY(put_block(l, &b, fd, path, buffer, &h->hash[k]));
-        if (h->owner[k] == SGC_BLOCK_MIXED) SGC_TRY(put_mixed(l, &b, fd, path));
+        if (h->owner[k] == SGC_BLOCK_MIXED) SGC_TRY(put_mixed(l, &b, fd, path, buffer));
     }
     if (fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
 done:
     if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
-    sgc_mem_free(buffer);
+    if (l->device) sgc_device_free(l->device, buffer);
+    else sgc_mem_free(buffer);
     return st;
 }
 

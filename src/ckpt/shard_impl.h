@@ -22,7 +22,12 @@ hid_t sgc_dtype_h5(sgc_dtype dtype);
 /* Name of a shard's dataset: /ID/SLOT/UNIT, or /ID/RANK/SLOT/UNIT where files hold several shards. */
 void sgc_shard_dataset(char path[256], const sgc_ckpt_files *files, const char *id, int shard, const sgc_ckpt_part *part);
 
-typedef struct sgc_shard_piece { int64_t offset, n_bytes; const char *bytes; int rank; } sgc_shard_piece; /* rank: who writes it; bytes: NULL if another */
+typedef struct sgc_shard_piece {
+    int64_t offset, n_bytes;
+    const char *bytes;        /* NULL: another rank writes it */
+    struct sgc_device *device; /* whose memory they are in, NULL: the host's */
+    int rank;                 /* who writes it */
+} sgc_shard_piece;
 
 /* A shard file as this rank sees it: every byte is zero but for the pieces. */
 typedef struct sgc_shard_layout {
@@ -32,6 +37,7 @@ typedef struct sgc_shard_layout {
     int64_t *offset;          /* owned: [n_parts] of this rank's datasets */
     sgc_h5_sketch sketch;     /* owned: what HDF5 makes of it */
     int rank, leader;         /* the leader writes what belongs to no shard */
+    struct sgc_device *device; /* borrowed: of the own pieces, NULL: the host has them all */
 } sgc_shard_layout;
 
 /* Local; uses HDF5, touches no file. parts: of this rank; those of the others have the same sizes. */
@@ -45,7 +51,8 @@ typedef struct sgc_shard_hashes {
     unsigned char *owner;     /* owned: [n_blocks] sgc_block_owner */
 } sgc_shard_hashes;
 
-/* Write this rank's pieces to a file that is there, hash each block before it is written, sync, close. SGC_EIO. No HDF5. */
+/* Write this rank's pieces to a file that is there, hash each block before it is written, sync, close. SGC_EIO. No HDF5. What only a device has
+ * comes to the host block by block. */
 sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h);
 /* After all ranks of the file have written: its leader reads back the blocks that are of several and makes them its own. */
 sgc_status sgc_shard_hash_mixed(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h);

@@ -30,20 +30,40 @@ typedef struct reduction {
     int64_t n;
 } reduction;
 
+/* Calls of a group. The first that fails is the last; the group is closed all the same, since nothing can be given up within. */
+typedef struct bundle {
+    sgc_nccl *s;
+    ncclResult_t rc;
+    const char *call; /* the last */
+} bundle;
+#define ADD(b, name, ...) \
+    do { if ((b)->rc == ncclSuccess || (b)->rc == ncclInProgress) (b)->rc = (b)->s->library->name(__VA_ARGS__), (b)->call = "nccl" #name; } while (0)
+
+static bundle begin_bundle(sgc_nccl *s)
+{
+    bundle b = {.s = s, .rc = ncclSuccess};
+    ADD(&b, GroupStart);
+    return b;
+}
+
+static sgc_status end_bundle(const bundle *b)
+{
+    ncclResult_t rc = b->s->library->GroupEnd();
+    if (b->rc != ncclSuccess && b->rc != ncclInProgress) return sgc_nccl_settle(b->s, b->rc, b->call);
+    return sgc_nccl_settle(b->s, rc, "ncclGroupEnd");
+}
+
 /* Every rank sends every other one its part. Peers are taken in turn from the own rank on. */
 static sgc_status queue_exchange(sgc_group *g, const reduction *r)
 {
-    sgc_status st = SGC_OK;
     sgc_nccl *s = nccl_of(g);
-    SGC_NCCL(s, GroupStart);
+    bundle calls = begin_bundle(s);
     for (int k = 1; k < g->size; k++) {
         int to = (g->rank + k) % g->size, from = (g->rank - k + g->size) % g->size;
-        SGC_NCCL(s, Send, at(r->full, r->type, to * r->n), (size_t)r->n, nccl_type(r->type), to, s->comm, s->stream);
-        SGC_NCCL(s, Recv, at(r->scratch, r->type, place(from, g->rank) * r->n), (size_t)r->n, nccl_type(r->type), from, s->comm, s->stream);
+        ADD(&calls, Send, at(r->full, r->type, to * r->n), (size_t)r->n, nccl_type(r->type), to, s->comm, s->stream);
+        ADD(&calls, Recv, at(r->scratch, r->type, place(from, g->rank) * r->n), (size_t)r->n, nccl_type(r->type), from, s->comm, s->stream);
     }
-    SGC_NCCL(s, GroupEnd);
-done:
-    return st;
+    return end_bundle(&calls);
 }
 
 static sgc_status queue_direct(sgc_group *g, const reduction *r)
@@ -106,24 +126,24 @@ static sgc_status queue_by_nodes(sgc_group *g, const reduction *r)
     int L = b.L, M = b.M;
     int64_t n = r->n;
     float *arriving = r->type == SGC_F32 ? (float *)parts_for(&b, M) : sum_for(&b, M); /* [(M - 1) * n] sums of other nodes */
-    SGC_NCCL(s, GroupStart);
+    bundle parts = begin_bundle(s);
     for (int j = 1; j < L; j++) {
         int to = (b.own + j) % L, from = (b.own - j + L) % L;
         for (int k = 0; k < M; k++) {
             char *part = parts_for(&b, k);
-            SGC_NCCL(s, Send, at(r->full, r->type, ((b.node + k) % M * L + to) * n), (size_t)n, nccl_type(r->type), b.node * L + to, s->comm, s->stream);
-            SGC_NCCL(s, Recv, at(part, r->type, place(from, b.own) * n), (size_t)n, nccl_type(r->type), b.node * L + from, s->comm, s->stream);
+            ADD(&parts, Send, at(r->full, r->type, ((b.node + k) % M * L + to) * n), (size_t)n, nccl_type(r->type), b.node * L + to, s->comm, s->stream);
+            ADD(&parts, Recv, at(part, r->type, place(from, b.own) * n), (size_t)n, nccl_type(r->type), b.node * L + from, s->comm, s->stream);
         }
     }
-    SGC_NCCL(s, GroupEnd);
+    SGC_TRY(end_bundle(&parts));
     queue_sums_of_node(g, &b);
-    SGC_NCCL(s, GroupStart);
+    bundle sums = begin_bundle(s);
     for (int k = 1; k < M; k++) {
         int to = (b.node + k) % M, from = (b.node - k + M) % M;
-        SGC_NCCL(s, Send, sum_for(&b, k), (size_t)n, ncclFloat32, to * L + b.own, s->comm, s->stream);
-        SGC_NCCL(s, Recv, arriving + place(from, b.node) * n, (size_t)n, ncclFloat32, from * L + b.own, s->comm, s->stream);
+        ADD(&sums, Send, sum_for(&b, k), (size_t)n, ncclFloat32, to * L + b.own, s->comm, s->stream);
+        ADD(&sums, Recv, arriving + place(from, b.node) * n, (size_t)n, ncclFloat32, from * L + b.own, s->comm, s->stream);
     }
-    SGC_NCCL(s, GroupEnd);
+    SGC_TRY(end_bundle(&sums));
     sgc_nccl_sum(s->device, s->stream, &(sgc_parts){.type = SGC_F32, .sum = r->shard, .own = sum_for(&b, 0), .others = arriving, .n = n, .other_size = n,
                                                     .n_parts = M, .own_index = b.node, .n_segments = 1});
 done:
@@ -305,7 +325,7 @@ static sgc_status try_numbers(sgc_group *g, float *numbers, int n, float *full)
     int64_t number;
     reduction r = {.type = SGC_F32, .full = (char *)full, .shard = full + g->rank * TRIAL, .scratch = (char *)(full + n), .n = TRIAL};
     for (int i = 0; i < n; i++) numbers[i] = 1;
-    SGC_CUDA(s, cudaMemcpy(full, numbers, (size_t)n * sizeof(*numbers), cudaMemcpyHostToDevice));
+    SGC_CUDA(s, cudaMemcpyAsync(full, numbers, (size_t)n * sizeof(*numbers), cudaMemcpyHostToDevice, s->compute)); /* cudaMemcpy may return before it is there */
     SGC_TRY(sgc_nccl_take_off(s, SGC_ALL_REDUCE));
     SGC_TRY(queue_reduction(g, &r));
     SGC_TRY(queue_gather(g, SGC_F32, full, TRIAL));

@@ -271,7 +271,7 @@ static sgc_status open_staged(staged **out, const sgc_staging *how, size_t bytes
     bool has_all = s->memory != NULL;
     for (int i = 0; i < N_PARCELS && has_all; i++) has_all = (s->parcels[i].mark = how->mark_make(how->device)) != NULL;
     if (has_all) return SGC_OK;
-    return sgc_err(SGC_ENOMEM, "the host has no %zu bytes of page-locked memory through which this GPU exchanges: raise the limit (ulimit -l), take "
+    return sgc_err(SGC_ENOMEM, "the host has no %zu bytes of page-locked memory through which this GPU exchanges: take "
                    "fewer ranks per node, or exchange by NCCL (--comm.backend nccl)", bytes);
 }
 

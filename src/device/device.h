@@ -70,6 +70,8 @@ typedef struct sgc_device_memory {
     void (*mark_set)(sgc_device *d, sgc_mark *m);        /* here, in the order of calls */
     sgc_status (*mark_wait)(sgc_device *d, sgc_mark *m); /* for the last setting, if any; SGC_EDEVICE: something has failed */
     sgc_status (*finish)(sgc_device *d);                 /* wait for everything; as mark_wait */
+    /* Takes ahead what kernels would take for themselves when they first need it, see sgc_device_ops.scratch_bytes. SGC_ENOMEM */
+    sgc_status (*reserve)(sgc_device *d, size_t scratch_bytes);
     void *(*stream)(sgc_device *d);                      /* where its work is queued: a cudaStream_t, for message libraries that join it */
     /* Recordings: see sgc_device_repeat. NULL: this device has none. */
     void (*repeat)(sgc_device *d, sgc_recording **r, void (*calls)(void *arg), void *arg);
@@ -117,6 +119,9 @@ typedef struct sgc_device_ops {
      * caller is to lend (sgc_device.lent) to each call of attention_forward and of attention_backward. NULL: there is nothing to prepare.
      * SGC_ECONFIG: what the settings ask for is not to be had for this shape. */
     sgc_status (*attention_prepare)(sgc_device *d, const sgc_attention_shape *s, size_t bytes[2]);
+    /* Bytes that kernels want for themselves, one after the other, in a model with attention of this shape and rows of `widest` numbers: no less
+     * than any of them takes. NULL: none. */
+    size_t (*scratch_bytes)(const sgc_device *d, const sgc_attention_shape *s, int64_t widest);
     bool rounds_in_place;    /* values may take the place of the wide numbers that they are made of, in cross_entropy and narrow */
 
     /* x[n, :] = wte[token[n], :] + wpe[position + n % T, :] */
@@ -198,6 +203,7 @@ typedef struct sgc_device_spec {
     bool full_determinism;   /* results are the same at any number of threads, matrix products included */
     int node_rank, node_size; /* GPUs: the rank takes that of its number on the node                   */
     bool share;              /* GPUs: several ranks may take one                                       */
+    int n_sharing;           /* GPUs: ranks that take this one; 0 where nobody has counted             */
     bool tf32;               /* GPUs: products of floats in TF32                                       */
     int attention;           /* GPUs: sgc_attention_choice of conf/config.h                            */
     bool graphs;             /* GPUs: calls that come again are recorded as CUDA graphs                */

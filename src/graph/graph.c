@@ -121,12 +121,17 @@ void *sgc_at(const sgc_graph *g, const sgc_tensor *t)
 }
 
 /* Heads are those of the whole model. */
-static sgc_status prepare_attention(sgc_graph *g)
+static sgc_attention_shape attention_shape(const sgc_graph *g)
 {
     const sgc_model_options *o = &g->model->options;
-    const sgc_attention_shape s = {.B = g->spec.B, .T = g->spec.T, .C = o->n_embd, .H = o->n_head, .dropout = g->spec.mode == SGC_TRAIN ? o->attn_pdrop : 0,
-                                   .backward = g->spec.mode == SGC_TRAIN};
-    if (!g->device->ops->attention_prepare || g->spec.mode == SGC_DECODE || o->n_head == 0) return SGC_OK;
+    return (sgc_attention_shape){.B = g->spec.B, .T = g->spec.T, .C = o->n_embd, .H = o->n_head, .dropout = g->spec.mode == SGC_TRAIN ? o->attn_pdrop : 0,
+                                 .backward = g->spec.mode == SGC_TRAIN};
+}
+
+static sgc_status prepare_attention(sgc_graph *g)
+{
+    const sgc_attention_shape s = attention_shape(g);
+    if (!g->device->ops->attention_prepare || g->spec.mode == SGC_DECODE || s.H == 0) return SGC_OK;
     return g->device->ops->attention_prepare(g->device, &s, g->attention_bytes);
 }
 
@@ -190,6 +195,19 @@ void sgc_graph_free(sgc_graph *g)
 }
 
 size_t sgc_graph_arena_bytes(const sgc_graph *g) { return g->arena_bytes; }
+
+size_t sgc_graph_scratch_bytes(const sgc_graph *g)
+{
+    const sgc_attention_shape s = attention_shape(g);
+    int64_t widest = s.C; /* of what has a bias */
+    for (int u = 0; u < g->model->n_units; u++)
+        for (int i = 0; i < g->model->units[u].n_params; i++) {
+            const sgc_param_spec *p = &g->model->units[u].params[i];
+            if (p->n_dim == 1 && p->n > widest) widest = p->n;
+        }
+    return g->device->ops->scratch_bytes ? g->device->ops->scratch_bytes(g->device, &s, widest) : 0;
+}
+
 void sgc_graph_bind_arena(sgc_graph *g, void *arena) { g->arena = arena; }
 
 void sgc_graph_bind_unit(sgc_graph *g, int unit, void *values, void *gradients, bool fresh)

@@ -49,6 +49,8 @@ void sgc_graph_free(sgc_graph *g);
 
 /* Bytes that the arena needs; several graphs may take turns in one arena of the largest size (DECODE keeps its cache in it). */
 size_t sgc_graph_arena_bytes(const sgc_graph *g);
+/* Bytes that the device's kernels want for themselves beside the arena; all graphs of a device share them. */
+size_t sgc_graph_scratch_bytes(const sgc_graph *g);
 void sgc_graph_bind_arena(sgc_graph *g, void *arena); /* of sgc_device_alloc, or 64-byte aligned; borrowed */
 
 /* Flat buffers of unit u, in the device's memory: values, and gradients (NULL outside TRAIN). Needed while u, or a unit that borrows from it, runs.

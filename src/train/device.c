@@ -77,6 +77,7 @@ static sgc_status choose_gpu(sgc_world *w, const sgc_gpus *own, sgc_device_spec 
     if (w->node_rank == 0) memcpy(of, bytes, (size_t)w->node_size * sizeof(*of));
     SGC_TRY(sgc_bcast_bytes(w->node, of, w->node_size * (int64_t)sizeof(*of), 0));
     find_place(w, of, spec);
+    for (int r = 0; r < w->node_size; r++) spec->n_sharing += memcmp(taken_by(of, r), taken_by(of, w->node_rank), sizeof(of->id[0])) == 0;
     if (!spec->share) st = check_overlap(w, of);
     SGC_AGREE(w->all);
 done:

@@ -13,7 +13,7 @@ static sgc_status arena_bytes(const sgc_need *n, sgc_mode mode, int64_t B, size_
     blind.ops = &ops;
     sgc_graph_spec spec = {.mode = mode, .B = B, .T = n->block, .checkpointing = n->checkpointing};
     SGC_TRY(sgc_graph_build(&g, n->model, &blind, &spec));
-    *bytes = sgc_graph_arena_bytes(g);
+    *bytes = sgc_graph_arena_bytes(g) + sgc_graph_scratch_bytes(g);
 done:
     sgc_graph_free(g);
     return st;

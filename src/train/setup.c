@@ -163,14 +163,24 @@ static sgc_zero_spec zero_spec(const sgc_run *r)
                            .reduce_type = r->config->comm.reduce_dtype == SGC_REDUCE_BF16 ? SGC_BF16 : SGC_F32};
 }
 
-/* Before any of it is taken: a GPU tells how much it has. */
+/* Before any of it is taken, by any rank: a GPU tells how much it has, of which each rank that shares it may have as much. */
 static sgc_status check_memory_local(sgc_run *r)
 {
     const sgc_device_memory *memory = r->device.ops->memory;
     sgc_need need = {.model = r->model, .device = &r->device, .zero = zero_spec(r), .n_ranks = r->world->size, .micro_batch = r->plan.micro_batch,
                      .block = r->data.train.block, .eval_batch = r->evaluator.graph ? r->evaluator.micro_batch : 0,
                      .checkpointing = r->t->gradient_checkpointing};
-    return memory ? sgc_need_check(&need, memory->available(&r->device)) : SGC_OK;
+    const size_t n_sharing = r->device_spec.n_sharing > 1 ? (size_t)r->device_spec.n_sharing : 1;
+    return memory ? sgc_need_check(&need, memory->available(&r->device) / n_sharing) : SGC_OK;
+}
+
+/* What kernels would else take in the first update, when nobody reckons with it any more. */
+static sgc_status reserve_local(sgc_run *r)
+{
+    const sgc_device_memory *memory = r->device.ops->memory;
+    size_t bytes = sgc_graph_scratch_bytes(r->graph), evaluation = r->evaluator.graph ? sgc_graph_scratch_bytes(r->evaluator.graph) : 0;
+    if (evaluation > bytes) bytes = evaluation;
+    return memory && bytes > 0 ? memory->reserve(&r->device, bytes) : SGC_OK;
 }
 
 static sgc_status take_memory_local(sgc_run *r)
@@ -202,11 +212,19 @@ done:
     return st;
 }
 
-static sgc_status take_place_local(sgc_run *r)
+static sgc_status plan_place_local(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     SGC_TRY(build_graphs_local(r));
     SGC_TRY(check_memory_local(r));
+done:
+    return st;
+}
+
+static sgc_status take_place_local(sgc_run *r)
+{
+    sgc_status st = SGC_OK;
+    SGC_TRY(reserve_local(r));
     SGC_TRY(take_memory_local(r));
 done:
     return st;
@@ -253,6 +271,8 @@ static sgc_status make_states(sgc_run *r, bool *again)
     SGC_TRY(sgc_compare_devices(r->world, &r->device, r->t->full_determinism));
     sgc_zero_spec spec = zero_spec(r);
     SGC_TRY(sgc_exchange_begin(r->world, r->config, &r->device, r->model, spec.reduce_type)); /* it takes memory of the GPU, too */
+    st = plan_place_local(r);
+    SGC_AGREE(all);
     st = take_place_local(r);
     SGC_AGREE(all);
     SGC_TRY(sgc_zero_make(&r->engine, r->model, &r->device, all, &spec));

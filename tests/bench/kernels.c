@@ -151,7 +151,8 @@ static void measure(bench *b, const char *row, const struct op *o)
                   is_host ? (void *)&b->copy : b);
 }
 
-/* The same attention by cuDNN, if this program, machine and type have it. */
+/* The same attention by cuDNN, if this program, machine and type have it; the gradient as the program asks for it, in a fixed order, which is not the fastest that
+ * cuDNN has: peer_attention.py measures that. */
 static void measure_cudnn(bench *b, const char *row)
 {
     sgc_device d;

@@ -2,6 +2,7 @@
 
 Reads numbers of updates from stdin, one per line; answers each with one line: the tokens/s of every update, then the peak
 memory in bytes, resident or of the GPU. So it can stay compiled between the repetitions, without using a core.
+With --largest it says instead how many samples about fit into the memory of the GPU.
 """
 import argparse
 import resource
@@ -20,6 +21,7 @@ parser.add_argument("--batch", type=int, default=4)
 parser.add_argument("--length", type=int, default=256)
 parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
 parser.add_argument("--size", choices=SIZES, default="gpt2")
+parser.add_argument("--largest", action="store_true")
 options = parser.parse_args()
 
 torch.manual_seed(1)
@@ -45,6 +47,18 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def largest_batch():
+    """By what an update takes for each sample beside weights and optimizer; what PyTorch reserves and cannot use is left out."""
+    for _ in range(3):
+        update()
+    stays = torch.cuda.memory_allocated()
+    room = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - stays
+    return int(0.95 * room * options.batch / (peak() - stays))
+
+
+if options.largest:
+    print(largest_batch())
+    sys.exit()
 for line in sys.stdin:
     rates = []
     for _ in range(int(line)):

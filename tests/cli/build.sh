@@ -1,6 +1,6 @@
 #!/bin/bash
 # The build itself: what configure refuses, what install puts where. With STAGECOACH_TEST_ALL=1 also other compilers, the
-# fallback of oneDNN, a build inside the source tree, and distcheck.
+# fallback of oneDNN, CUDA without NCCL and cuDNN, a build inside the source tree, and distcheck.
 # shellcheck source=../lib.sh disable=SC2154
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 build=$(cd "$(dirname "$STAGECOACH")" && pwd)
@@ -106,6 +106,16 @@ dist_holds_every_file() {
     [ "$n_missing" -eq 0 ] && [ -x "$work/source/configure" ]
 }
 
+# Neither library is there to be called, and the program starts.
+compiles_for_cuda_alone() {
+    mkdir "$work/cuda" && cd "$work/cuda" && "$work/source/configure" NVCC="$nvcc" --with-cuda-arch=90 --without-nccl --without-cudnn || return 1
+    make -j2 all >make.log 2>&1 || { tail -n 30 make.log; return 1; }
+    ! grep -A 5 'warning:' make.log || return 1
+    ./stagecoach --version >version || { cat version; return 1; }
+    cat version
+    grep -q '^  CUDA ' version && ! grep -qE '^  (NCCL|cuDNN) ' version && nm stagecoach | grep ' sgc_cuda_open$' && ! nm stagecoach | grep -E ' [TtDd] sgc_(nccl|cudnn)'
+}
+
 unit_programs() { make -s --no-print-directory -C "$build" list-tests | grep '^tests/unit/' | tr '\n' ' '; }
 
 # The same short run with both libraries; float32 sums in another order, so the last digits differ.
@@ -144,6 +154,12 @@ if [ "$all" = 1 ]; then
         skip without_onednn_it_compiles_with_cblas "no CBLAS here"
     else
         bad without_onednn_it_compiles_with_cblas_and_without_a_warning "$(tail -n 20 "$work/cblas.log")"
+    fi
+    nvcc=$(sed -n "s/^NVCC='\(.*\)'/\1/p" "$build/config.log")
+    if [ -n "$nvcc" ]; then
+        check cuda_is_served_without_nccl_and_cudnn compiles_for_cuda_alone
+    else
+        skip cuda_is_served_without_nccl_and_cudnn "this build is without CUDA"
     fi
     mkdir "$work/distcheck"
     check distcheck_passes bash -c "cd '$work/distcheck' && '$work/source/configure' --with-cuda-arch=90 &&

@@ -47,6 +47,10 @@ check "auto takes it" train_same cudnn auto 1
 check "... which the log says" says auto 'cuDNN 9\.19\.0$'
 check "a run repeats itself, with other memory and late work" env EMULATED_LAZY=1 bash -c "$(declare -f train train_same same ranks); work=$work STAGECOACH=$STAGECOACH; train_same cudnn again 1 --device.attention cudnn"
 check "recomputation changes no bit" train_same cudnn recomputed 1 --device.attention cudnn --gradient_checkpointing true
+# sliced NAME BYTES SLICES: the gradient in so many, within so many bytes
+sliced() { EMULATED_CUDNN_SLICE=$2 train_same cudnn "$1" 1 --device.attention auto && says "$1" "cuDNN 9\.19\.0, its gradient in $3 slices\$"; }
+check "the gradient sample by sample has the same bits" sliced samples 40000 2
+check "... and head by head" sliced heads 20000 4
 check "two GPUs" train cudnn-2 2 --device.attention cudnn
 check "... at stage 3 have the bits of stage 0" train_same cudnn-2 cudnn-2-3 2 --device.attention cudnn --zero.stage 3
 check "fp16" train fp16 1 --bf16 false --fp16 true --device.attention cudnn
@@ -68,6 +72,8 @@ check "... with one that is known to be wrong" own wrong 'own kernels: this libc
 check "... with one whose engines do not repeat themselves" own wild 'own kernels .*do not give the same bits' EMULATED_CUDNN_WILD=1
 check "... with one that does not start" own stuck 'own kernels: GPU 0 .*cudnnCreate: CUDNN_STATUS_NOT_INITIALIZED' EMULATED_CUDNN_STUCK=1
 check "... on a GPU that is not known to be faster with it" own ampere 'own kernels .*not known to be faster here' EMULATED_CAPABILITY=8.0
+small() { EMULATED_CUDNN_SLICE=100 train small 1 && says small 'cuDNN 9\.19\.0, its gradient by own kernels .*the smallest slice of it would need more' && near cudnn small 5e-3; }
+check "... its gradient, where no slice is small enough" small
 check "dropout of the weights is drawn by own kernels" train dropping 1 --model.attn_pdrop 0.1 --device.attention auto
 check "... which the log says" says dropping 'own kernels, because model.attn_pdrop is above 0'
 check "... and nothing else changes it" train_same dropping dropping-own 1 --model.attn_pdrop 0.1 --device.attention own

@@ -88,6 +88,28 @@ refused "... than that of one rank" 1 "rank 1 on .*: the run does not fit into t
 advice=$(grep -o 'smallest change that fits: .*' "$work/err" | cut -d: -f2)
 # shellcheck disable=SC2086
 check "... and the advice is good" on_gpu EMULATED_GPUS=2 EMULATED_MEMORY=40000000 -- $advice --max_steps 1 --data.max_train_samples 2048
+refused "ranks that fit singly into the GPU that they share" 1 "the run does not fit into the memory of its device" EMULATED_GPUS=1 EMULATED_MEMORY=40000000 -- \
+    --per_device_train_batch_size 128 --gradient_checkpointing false --device.share true
+# Between a GPU that is told to be too small and one on which the run ends there is none on which it begins and fails: 16 KiB apart at last, less than
+# scratch memory takes.
+exact() {
+    EMULATED_MEMORY=$1 ranks 1 "$STAGECOACH" train "$work/tiny.cfg" --overwrite_output_dir --per_device_train_batch_size 128 --max_steps 1 >"$work/exact.log" 2>&1
+}
+smallest() {
+    local least=33554432 most=67108864 middle
+    while [ $((most - least)) -gt 16384 ]; do
+        middle=$(((least + most) / 2))
+        if exact "$middle"; then
+            most=$middle
+        elif grep -q 'does not fit into the memory of its device' "$work/exact.log"; then
+            least=$middle
+        else
+            tail -n 5 "$work/exact.log"
+            return 1
+        fi
+    done
+}
+check "what fits by the table fits" smallest
 refused "not even the workspace fits" 1 "no memory for activations of the GPU: 32.0 MiB wanted" EMULATED_GPUS=2 EMULATED_MEMORY=1000000 --
 
 # failing NAME PATTERN SETTING... -- OPTION...: GPU 1 fails for good after some updates; every update is saved. The run goes on from the last one

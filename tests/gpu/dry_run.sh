@@ -6,7 +6,8 @@ build=$(dirname "$STAGECOACH")
 script=$(cd "$(dirname "$0")" && pwd)/run.sh
 cd "$work" || exit 1
 mkdir -p tests/bench && cp "$build/tests/bench/tokens" tests/bench/
-dry() { env DRY=1 STAGECOACH="$build/tests/gpu/stagecoach-emulated" DEVICE_KERNELS="${kernels:-true}" DEVICE_ATTENTION=/bin/true DEVICE_BENCH="$build/tests/gpu/bench_emulated" "$@" bash "$script"; }
+program=$build/tests/gpu/stagecoach-emulated
+dry() { env DRY=1 STAGECOACH="$program" DEVICE_KERNELS="${kernels:-true}" DEVICE_ATTENTION=/bin/true DEVICE_BENCH="$build/tests/gpu/bench_emulated" "$@" bash "$script"; }
 
 check "all steps pass" timeout 280 env DRY=1 STAGECOACH="$build/tests/gpu/stagecoach-emulated" DEVICE_KERNELS=true DEVICE_ATTENTION=/bin/true DEVICE_BENCH="$build/tests/gpu/bench_emulated" bash "$script"
 has() { grep -qE "$1" gpu-results.json || { cat gpu-results.json; return 1; }; }
@@ -29,6 +30,66 @@ check "without a GPU the exit status is 77" no_gpu
 wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a failed check is told by the exit status" wrong
 check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
+# A GPU that learns nothing, in 16 bits only.
+cat >lazy <<END_OF_FILE
+#!/bin/bash
+case "\$*" in *cuda*16\ true*) set -- "\$@" --learning_rate 0 ;; esac
+exec "$program" "\$@"
+END_OF_FILE
+chmod +x lazy
+program=$work/lazy
+learns_nothing() { dry GPU_STEPS=training; [ $? -eq 1 ]; }
+check "a GPU that learns nothing in 16 bits is found" learns_nothing
+for type in 'bf16 agrees with the CPU' 'fp16 agrees with fp32'; do check "... $type" has "\"training in $type\": \"failed\""; done
+check "... and in 32 bits it is none" has '"training in fp32 agrees with the CPU": "passed"'
+program=$build/tests/gpu/stagecoach-emulated
+# A GPU that computes something else without graphs, and after it read a checkpoint.
+cat >other <<END_OF_FILE
+#!/bin/bash
+case "\$*" in */saved-direct\ * | */resumed\ *) set -- "\$@" --weight_decay 0.5 ;; esac
+exec "$program" "\$@"
+END_OF_FILE
+chmod +x other
+program=$work/other
+goes_astray() { dry GPU_STEPS=saves; [ $? -eq 1 ]; }
+check "a GPU that goes on with other numbers is found" goes_astray
+check "... without graphs" has '"CUDA graphs change no bit in bf16": "failed"'
+check "... and from a checkpoint" has '"a run goes on from a checkpoint with the same bits": "failed"'
+program=$build/tests/gpu/stagecoach-emulated
+# Beside a peer, on a GPU whose memory is seen to grow with every look; the program waits until it was looked at.
+mkdir tools
+cat >tools/nvidia-smi <<END_OF_FILE
+#!/bin/bash
+[[ \$* == *memory.used* ]] || { echo "NVIDIA H200, 143771 MiB, 580.65.06"; exit; }
+echo >>"$work/looks"
+echo \$((1000 + \$(wc -l <"$work/looks")))
+END_OF_FILE
+cat >watched <<END_OF_FILE
+#!/bin/bash
+looks() { wc -l <"$work/looks"; }
+if [ "\$1" = train ]; then
+    n=\$(looks)
+    until [ "\$(looks)" -gt \$((n + 1)) ]; do sleep 0.05; done
+fi
+exec "$program" "\$@"
+END_OF_FILE
+cat >python <<'END_OF_FILE'
+#!/bin/bash
+case $* in
+*peer_attention.py*) for rate in 3 1 2; do printf 'kernels-bf16\tattention backward\tPyTorch flash\tGFLOP/s\t%s\n' $rate; done ;;
+*peer_model.py*--largest*) echo 3 ;;
+*peer_model.py*) read -r n && for ((i = 0; i < n; i++)); do echo -n "100 "; done && echo 4096 ;;
+esac
+END_OF_FILE
+chmod +x tools/nvidia-smi watched python
+program=$work/watched
+beside_a_peer() { dry PATH="$work/tools:$PATH" PEER_PYTHON="$work/python" GPU_BATCH=largest GPU_STEPS="bench small"; }
+check "beside a peer all steps pass" beside_a_peer
+check "... the batch is what fits the peer" has '"gpt2-124m": \{"batch": 3, '
+check "... our memory is what the driver saw" has '"held_bytes": [1-9][0-9]*, "peer_tokens_per_second": 100, "peer_held_bytes": (null|[0-9]+), "peer_peak_bytes": 4096'
+check "... the rate is a part of the GPU's" has '"flops_of_peak": [0-9.e-]+,'
+check "... the peer's attention stands beside ours" has '"attention backward", "side": "PyTorch flash", "unit": "GFLOP/s", "median": 2, "least": 1, "most": 3'
+program=$build/tests/gpu/stagecoach-emulated
 
 # A bundle brings all but the C library and the shell, from wherever it is put.
 bundle() {

@@ -89,6 +89,8 @@ refused "two versions of NCCL" "has NCCL 2.28.9, and others of this job have ano
 refused "a network that refuses" "rank 1 on .*: NCCL failed on GPU 1 of node .*: unhandled system error: the emulated network refuses" EMULATED_NCCL_REFUSES=1
 refused "a rank that does not answer" "NCCL has not connected GPU 0 of node .* within 1 s" EMULATED_NCCL_DEAF=1 --comm.timeout_s 1
 refused "a peer that fails in an update" "rank 1 on .*, update 1: NCCL failed on GPU 1 of node .*: remote process exited" EMULATED_NCCL_FAILS=1:12
+refused "a call that fails within a group of them" "rank 1 on .*, update 1: NCCL failed on GPU 1 of node .*: the emulated call is rejected .ncclRecv." \
+    EMULATED_NCCL_REJECTS=1:4 --zero.stage 2
 export ON_RANK_1=
 refuses "NCCL for CPUs" 2 "comm.backend nccl: NCCL carries messages between GPUs, and this job computes on CPUs" \
     mpirun -n 2 "$CPU" train "$work/tiny.cfg" --output_dir "$work/bad" --log_level error --use_cpu --comm.backend nccl

@@ -14,6 +14,8 @@ enum { N_DEVICES = 2 };
 static const char *const devices[N_DEVICES] = {"cuda_bf16", "cuda_fp16"};
 
 void emulated_set_order(unsigned order) __attribute__((weak));
+/* cudnn_slices.c */
+extern size_t sgc_cudnn_slice_bytes;
 static bool is_emulated(void) { return emulated_set_order != NULL; }
 
 static sgc_status open_for(sgc_device *d, const char *name, int attention, bool full_determinism)
@@ -121,6 +123,65 @@ START_TEST(lent_memory_is_all_that_it_needs)
 }
 END_TEST
 
+/* B, T, C, H, and how many heads at most are to be in a slice: samples, with and without a rest, of which some begin where tensors may not; then heads. */
+enum { N_CUTS = 9 };
+static const int64_t cuts[N_CUTS][6] = {{6, 16, 128, 2, 4}, {5, 16, 128, 2, 5}, {3, 64, 64, 1, 1}, {5, 17, 64, 1, 1}, {5, 18, 64, 1, 3}, {3, 33, 128, 2, 1},
+                                        {2, 20, 192, 3, 1}, {2, 64, 192, 3, 2}, {1, 18, 384, 6, 4}};
+
+START_TEST(a_gradient_in_slices_is_the_same)
+{
+    const size_t limit = sgc_cudnn_slice_bytes;
+    sgc_device reference;
+    open_device(&reference, "ref64", false);
+    for (int type = 0; type < N_DEVICES; type++)
+        for (int i = 0; i < N_CUTS; i++) {
+            const int64_t *n = cuts[i], D = n[2] / n[3];
+            sgc_device whole, sliced;
+            size_t bytes[2], all[2];
+            open_with(&whole, devices[type], SGC_ATTENTION_CUDNN);
+            open_with(&sliced, devices[type], SGC_ATTENTION_CUDNN);
+            ck_assert_msg(prepare(&whole, n[0], n[1], n[3], D, all) == SGC_OK, "%s", sgc_err_message());
+            sgc_cudnn_slice_bytes = all[1] * (size_t)n[4] / (size_t)(n[0] * n[3]) + 512;
+            ck_assert_msg(prepare(&sliced, n[0], n[1], n[3], D, bytes) == SGC_OK, "%s", sgc_err_message());
+            sgc_cudnn_slice_bytes = limit;
+            ck_assert_msg(bytes[1] < all[1], "cut %d: %zu and %zu bytes", i, bytes[1], all[1]);
+            const double unit = sliced.ops->value == SGC_F16 ? 0x1p-11 : 0x1p-8;
+            call a = run(attention, &whole, n, 5, sliced.ops->value), b = run(attention, &sliced, n, 5, sliced.ops->value);
+            call c = run(attention, &reference, n, 5, sliced.ops->value);
+            ck_assert_msg(sgc_device_finish(&sliced) == SGC_OK, "%s", sgc_err_message());
+            ck_assert_msg(distance(&b, &c, true) <= 3 * unit, "%s, cut %d: %g", devices[type], i, distance(&b, &c, true) / unit);
+            if (is_emulated()) ck_assert_msg(same_bits(&a, &b), "%s, cut %d", devices[type], i); /* a real library chooses an engine by the slice's shape */
+            free_call(&a);
+            free_call(&b);
+            free_call(&c);
+            sgc_device_close(&whole);
+            sgc_device_close(&sliced);
+        }
+    sgc_device_close(&reference);
+}
+END_TEST
+
+static size_t gradient_bytes(int64_t B, int64_t T, int64_t H)
+{
+    sgc_device d;
+    size_t bytes[2];
+    open_with(&d, "cuda_bf16", SGC_ATTENTION_CUDNN);
+    ck_assert_msg(prepare(&d, B, T, H, 64, bytes) == SGC_OK, "%s", sgc_err_message());
+    sgc_device_close(&d);
+    return bytes[1];
+}
+
+START_TEST(memory_is_that_of_one_slice)
+{
+    ck_assert_uint_eq(gradient_bytes(64, 1024, 12), gradient_bytes(32, 1024, 12));
+    ck_assert_uint_eq(gradient_bytes(43, 1024, 12), gradient_bytes(22, 1024, 12));
+    ck_assert_uint_gt(gradient_bytes(42, 1024, 12), (size_t)900 << 20);
+    ck_assert_uint_le(gradient_bytes(1000, 1024, 12), (size_t)1025 << 20);
+    ck_assert_uint_le(gradient_bytes(3, 8192, 12), (size_t)1025 << 20); /* some heads of a sample */
+    ck_assert_uint_ge(gradient_bytes(1, 32768, 2), (size_t)2 << 30);    /* less than a head cannot be */
+}
+END_TEST
+
 static void refused(sgc_status st, const char *words)
 {
     ck_assert_int_ne(st, SGC_OK);
@@ -167,8 +228,10 @@ START_TEST(auto_takes_it_by_a_fixed_rule)
     ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 8, 64, 128), BOTH);
     ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 8, 64, 96), NONE);
     ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 8, 64, 20), NONE);
-    ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 64, 1024, 64), FORWARD); /* the other needs more than 1 GiB */
-    ck_assert_int_eq(taken("9.0", SGC_ATTENTION_CUDNN, 64, 1024, 64), BOTH);
+    ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 64, 1024, 64), BOTH);
+    ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 2, 8192, 64), BOTH);
+    ck_assert_int_eq(taken("9.0", SGC_ATTENTION_AUTO, 1, 32768, 64), FORWARD); /* one head of the other needs more than 1 GiB */
+    ck_assert_int_eq(taken("9.0", SGC_ATTENTION_CUDNN, 1, 32768, 64), BOTH);
     ck_assert_int_eq(taken("8.0", SGC_ATTENTION_AUTO, 8, 64, 64), NONE);
     ck_assert_int_eq(taken("8.0", SGC_ATTENTION_CUDNN, 8, 64, 64), BOTH);
     ck_assert_int_eq(taken("10.0", SGC_ATTENTION_AUTO, 8, 64, 64), FORWARD);
@@ -223,6 +286,8 @@ static int has_gpu(void)
 UNIT_MAIN("attention by cuDNN", it_agrees_with_the_reference,
           every_run_gives_the_same_bits,
           lent_memory_is_all_that_it_needs,
+          a_gradient_in_slices_is_the_same,
+          memory_is_that_of_one_slice,
           what_is_asked_for_and_not_to_be_had_is_an_error,
           auto_takes_it_by_a_fixed_rule,
           dropout_is_the_own_kernels)

@@ -53,14 +53,14 @@ START_TEST(calls_that_do_the_work_of_several_have_their_bits)
 END_TEST
 
 /* Sums that are rounded before their GELU and after have other bits. */
-START_TEST(what_the_library_refuses_to_do_with_a_product_is_done_all_the_same)
+static void refuse_with_products(const char *when)
 {
     static const int64_t size[6] = {64, 96, 128};
     const kernel_case *k = find_case("matmul_activation");
     for (int type = 0; type < N_DEVICES; type++) {
         sgc_device with, without;
         open_device(&with, devices[type], false);
-        setenv("EMULATED_LT", "plain", 1);
+        setenv("EMULATED_LT", when, 1);
         open_device(&without, devices[type], false);
         compare_case(&without, k, "a library that refuses");
         compare_case(&without, find_case("matmul_sums"), "a library that refuses");
@@ -73,6 +73,17 @@ START_TEST(what_the_library_refuses_to_do_with_a_product_is_done_all_the_same)
         sgc_device_close(&with);
         sgc_device_close(&without);
     }
+}
+
+START_TEST(what_the_library_refuses_to_do_with_a_product_is_done_all_the_same)
+{
+    refuse_with_products("plain");
+}
+END_TEST
+
+START_TEST(what_it_refuses_in_spite_of_its_heuristic_is_done_all_the_same)
+{
+    refuse_with_products("late");
 }
 END_TEST
 
@@ -340,7 +351,7 @@ UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
           kernels_in_bf16_agree_with_the_reference,
           kernels_in_fp16_agree_with_the_reference,
           calls_that_do_the_work_of_several_have_their_bits,
-          what_the_library_refuses_to_do_with_a_product_is_done_all_the_same,
+          what_the_library_refuses_to_do_with_a_product_is_done_all_the_same, what_it_refuses_in_spite_of_its_heuristic_is_done_all_the_same,
 #ifndef __SANITIZE_ADDRESS__
           every_run_and_every_order_of_threads_gives_the_same_bits,
 #endif

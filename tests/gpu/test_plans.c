@@ -23,8 +23,8 @@ static const gpu gpus[] = {
 };
 enum { N_GPUS = sizeof(gpus) / sizeof(gpus[0]) };
 
-/* B, T, H, D */
-static const int64_t sizes[][4] = {{32, 1024, 12, 64}, {2, 1024, 25, 64}, {4, 1000, 16, 128}, {2, 17, 3, 64}};
+/* B, T, H, D; the last as a slice, of as many heads again */
+static const int64_t sizes[][4] = {{32, 1024, 12, 64}, {2, 1024, 25, 64}, {4, 1000, 16, 128}, {2, 17, 3, 64}, {1, 8192, 6, 64}};
 enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
 static bool describe(sgc_cudnn_target *t, const gpu *g)
@@ -52,7 +52,9 @@ START_TEST(the_library_has_engines_for_our_graphs)
         ck_assert(describe(&t, &gpus[i]));
         for (int k = 0; k < N_SIZES; k++)
             for (int backward = 0; backward <= 1; backward++) {
-                const sgc_cudnn_shape s = {.B = sizes[k][0], .T = sizes[k][1], .H = sizes[k][2], .D = sizes[k][3], .value = k == 2 ? SGC_F16 : SGC_BF16};
+                const int64_t *n = sizes[k];
+                const sgc_cudnn_shape s = {.B = n[0], .T = n[1], .H = n[2], .D = n[3], .C = n[2] * n[3] * (k == N_SIZES - 1 ? 2 : 1),
+                                           .value = k == 2 ? SGC_F16 : SGC_BF16};
                 sgc_cudnn_plan p;
                 sgc_cudnn_plan_make(&p, &t, &s, backward);
                 ck_assert_msg(p.execution != NULL, "%s, size %d, %s: %s", gpus[i].name, k, backward ? "backward" : "forward", p.none);
@@ -70,7 +72,7 @@ START_TEST(heads_that_it_does_not_take_are_told)
 {
     sgc_cudnn_target t = {0};
     sgc_cudnn_plan p;
-    const sgc_cudnn_shape s = {.B = 2, .T = 64, .H = 2, .D = 36, .value = SGC_BF16};
+    const sgc_cudnn_shape s = {.B = 2, .T = 64, .H = 2, .D = 36, .C = 72, .value = SGC_BF16};
     ck_assert(describe(&t, &gpus[1]));
     for (int backward = 0; backward <= 1; backward++) {
         sgc_cudnn_plan_make(&p, &t, &s, backward);

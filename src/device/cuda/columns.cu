@@ -115,11 +115,13 @@ void sgc_cuda_add_groups(sgc_device *d, float *out, float *next, const float *gr
     SGC_LAUNCH(d, add_groups, (unsigned)divide_up(n_columns, WARP), dim3(WARP, WARP), 0, out, next, groups, n_groups, C, n_columns);
 }
 
+size_t sgc_cuda_bias_scratch(int64_t N, int64_t C) { return (size_t)(divide_up(N, COLUMN_ROWS) * C) * sizeof(float); }
+
 void sgc_cuda_bias_backward(sgc_device *d, float *db, const void *dy, int64_t N, int64_t C)
 {
     const int64_t n_groups = divide_up(N, COLUMN_ROWS);
     if (N == 0 || C == 0) return;
-    float *groups = (float *)sgc_cuda_scratch(d, (size_t)(n_groups * C) * sizeof(float));
+    float *groups = (float *)sgc_cuda_scratch(d, sgc_cuda_bias_scratch(N, C));
     if (!groups) return;
     sgc_cuda_column_sums(d, groups, dy, NULL, NULL, NULL, N, C);
     sgc_cuda_add_groups(d, db, NULL, groups, n_groups, C);

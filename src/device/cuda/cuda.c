@@ -222,6 +222,7 @@ sgc_status sgc_cuda_status(sgc_device *d)
     { \
         .name = device, .value = value_type, .wide = SGC_F32, .memory = &sgc_cuda_memory, .chunk_bytes = (size_t)1 << 30, .row_multiple = 64, .largest_head = 256, \
         .attention_prepare = sgc_cuda_attention_prepare, \
+        .scratch_bytes = sgc_cuda_scratch_bytes, \
         .embedding_forward = sgc_cuda_embedding_forward, \
         .embedding_backward = sgc_cuda_embedding_backward, \
         .layer_norm_forward = sgc_cuda_layer_norm_forward, \

@@ -43,6 +43,11 @@ sgc_status sgc_cuda_status(sgc_device *d);
 /* Uninitialised scratch memory of the device, aligned to 256 bytes, good until the next call. Only a shape that needs more than all before
  * allocates. NULL: the failure is kept. */
 void *sgc_cuda_scratch(sgc_device *d, size_t bytes);
+/* What the largest call of a training's kernels asks of it; of embedding.cu, layer_norm.cu and columns.cu, for N rows, alone. */
+size_t sgc_cuda_scratch_bytes(const sgc_device *d, const sgc_attention_shape *s, int64_t widest);
+size_t sgc_cuda_embedding_scratch(int64_t N, int64_t C);
+size_t sgc_cuda_layer_norm_scratch(int64_t N, int64_t C);
+size_t sgc_cuda_bias_scratch(int64_t N, int64_t C);
 
 extern const sgc_device_memory sgc_cuda_memory;
 

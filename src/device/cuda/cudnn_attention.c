@@ -13,16 +13,14 @@
 
 #include "base/log.h"
 
-enum { ALIGNMENT = 256, MOST_TOLD = 4 };
-
-/* More memory of a gradient than this is not worth its time: as much as a device with GPUs spends on a chunk of logits. */
-#define MOST_AUTO_BYTES ((size_t)1 << 30)
+enum { ALIGNMENT = SGC_CUDNN_WORKSPACE_ALIGNMENT, MOST_TOLD = 4 };
 
 typedef struct entry { /* what is known of one shape */
     struct entry *next;      /* owned */
     sgc_cudnn_shape shape;
-    bool has_backward;       /* the second plan was looked for, too */
-    sgc_cudnn_plan forward, backward; /* owned; without an execution: own kernels */
+    bool has_backward;       /* the gradient was looked for, too */
+    sgc_cudnn_plan forward;  /* owned; without an execution: own kernels */
+    sgc_cudnn_slices backward; /* owned; likewise */
 } entry;
 
 struct sgc_cudnn_attention {
@@ -86,7 +84,7 @@ void sgc_cudnn_attention_close(sgc_device *d)
     for (entry *e = x->entries, *next; e; e = next) {
         next = e->next;
         sgc_cudnn_plan_free(&e->forward);
-        sgc_cudnn_plan_free(&e->backward);
+        sgc_cudnn_slices_free(&e->backward);
         free(e);
     }
     if (x->target.handle) x->target.library->Destroy(x->target.handle);
@@ -107,15 +105,8 @@ static void leave(sgc_cudnn_plan *p, const char *why)
     snprintf(p->none, sizeof(p->none), "%s", why);
 }
 
-static size_t delta_bytes(const sgc_cudnn_shape *s)
-{
-    return ((size_t)(s->B * s->H * s->T) * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
 static size_t forward_bytes(const entry *e) { return e->forward.execution ? e->forward.workspace_bytes + ALIGNMENT : 0; }
-static size_t backward_bytes(const entry *e)
-{
-    return e->backward.execution ? delta_bytes(&e->shape) + e->backward.workspace_bytes + ALIGNMENT : 0;
-}
+static size_t backward_bytes(const entry *e) { return e->backward.plan.execution ? e->backward.bytes + ALIGNMENT : 0; }
 
 static void plan_forward(const sgc_cuda *cuda, entry *e)
 {
@@ -128,9 +119,11 @@ static void plan_backward(const sgc_cuda *cuda, entry *e)
 {
     const struct sgc_cudnn_attention *x = cuda->cudnn;
     e->has_backward = true;
-    if (x->is_asked_for || is_faster_backward(cuda, e->shape.D)) sgc_cudnn_plan_make(&e->backward, &x->target, &e->shape, true);
-    else leave(&e->backward, "not known to be faster here");
-    if (!x->is_asked_for && backward_bytes(e) > MOST_AUTO_BYTES) leave(&e->backward, "it would need more than 1 GiB");
+    if (x->is_asked_for || is_faster_backward(cuda, e->shape.D)) sgc_cudnn_slices_make(&e->backward, &x->target, &e->shape);
+    else leave(&e->backward.plan, "not known to be faster here");
+    if (x->is_asked_for || !e->backward.plan.execution || e->backward.bytes <= sgc_cudnn_slice_bytes) return;
+    sgc_cudnn_slices_free(&e->backward);
+    leave(&e->backward.plan, "the smallest slice of it would need more than 1 GiB");
 }
 
 /* Everything once: a run asks for training, evaluation and the sizes of both. */
@@ -147,9 +140,11 @@ static void tell_plans(struct sgc_cudnn_attention *x, const entry *e, bool backw
 {
     char text[sizeof(x->told[0])], name[32];
     version_text(x->target.library, name);
-    const bool has_forward = e->forward.execution != NULL, has_backward = e->backward.execution != NULL;
-    if (has_forward && (!backward || has_backward)) snprintf(text, sizeof(text), "attention: %s", name);
-    else if (has_forward) snprintf(text, sizeof(text), "attention: %s, its gradient by own kernels (%s: %.90s)", name, name, e->backward.none);
+    const bool has_forward = e->forward.execution != NULL, has_backward = e->backward.plan.execution != NULL;
+    const int64_t n = backward && has_backward ? sgc_cudnn_slices_count(&e->backward) : 1;
+    if (has_forward && n > 1) snprintf(text, sizeof(text), "attention: %s, its gradient in %lld slices", name, (long long)n);
+    else if (has_forward && (!backward || has_backward)) snprintf(text, sizeof(text), "attention: %s", name);
+    else if (has_forward) snprintf(text, sizeof(text), "attention: %s, its gradient by own kernels (%s: %.90s)", name, name, e->backward.plan.none);
     else if (has_backward) snprintf(text, sizeof(text), "attention: own kernels (%s: %.90s), its gradient by %s", name, e->forward.none, name);
     else snprintf(text, sizeof(text), "attention: own kernels (%s: %.90s)", name, e->forward.none);
     tell(x, text);
@@ -177,14 +172,14 @@ sgc_status sgc_cudnn_attention_prepare(sgc_device *d, const sgc_attention_shape 
     entry *e = find(x, s);
     if (!e) {
         if (!(e = calloc(1, sizeof(*e)))) return sgc_err(SGC_ENOMEM, "no memory for a plan of attention");
-        e->shape = (sgc_cudnn_shape){.B = s->B, .T = s->T, .H = s->H, .D = s->C / s->H, .value = d->ops->value};
+        e->shape = (sgc_cudnn_shape){.B = s->B, .T = s->T, .H = s->H, .D = s->C / s->H, .C = s->C, .value = d->ops->value};
         e->next = x->entries;
         x->entries = e;
         plan_forward(cuda, e);
     }
     if (s->backward && !e->has_backward) plan_backward(cuda, e);
     if (x->is_asked_for && !e->forward.execution) return refuse(x, e, "attention", &e->forward);
-    if (x->is_asked_for && s->backward && !e->backward.execution) return refuse(x, e, "the gradient of attention", &e->backward);
+    if (x->is_asked_for && s->backward && !e->backward.plan.execution) return refuse(x, e, "the gradient of attention", &e->backward.plan);
     tell_plans(x, e, s->backward);
     bytes[0] = forward_bytes(e);
     bytes[1] = s->backward ? backward_bytes(e) : 0;
@@ -197,7 +192,7 @@ static entry *serve(sgc_device *d, const sgc_attention_shape *s)
     size_t bytes[2];
     entry *e = s->dropout > 0 ? NULL : find(of(d), s);
     const bool is_known = e && (!s->backward || e->has_backward);
-    if (is_known && (!of(d)->is_asked_for || (s->backward ? e->backward.execution : e->forward.execution))) return e;
+    if (is_known && (!of(d)->is_asked_for || (s->backward ? e->backward.plan.execution : e->forward.execution))) return e;
     if (sgc_cudnn_attention_prepare(d, s, bytes) == SGC_OK) return s->dropout > 0 ? NULL : find(of(d), s);
     sgc_cuda_fail(d, "attention by cuDNN", sgc_err_message());
     sgc_err_clear();
@@ -211,11 +206,10 @@ static char *memory_for(sgc_device *d, size_t bytes)
     return p ? (char *)(((uintptr_t)p + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT) : NULL;
 }
 
-static void run(sgc_device *d, const sgc_cudnn_plan *p, int n, const int64_t *uids, void *const *pointers, void *workspace)
+static void keep(sgc_device *d, cudnnStatus_t rc)
 {
     const sgc_cudnn *library = of(d)->target.library;
     char why[300] = "", told[200] = "";
-    cudnnStatus_t rc = sgc_cudnn_plan_run(p, n, uids, pointers, workspace);
     if (rc == CUDNN_STATUS_SUCCESS) return;
     library->GetLastErrorString(told, sizeof(told));
     snprintf(why, sizeof(why), "%s %s", library->GetErrorString(rc), told);
@@ -232,23 +226,17 @@ bool sgc_cudnn_attention_forward(sgc_device *d, void *y, void *lse, const void *
     if (!workspace) return true;
     const size_t part = (size_t)s->C * sgc_dtype_bytes(d->ops->value);
     float scale = 1 / sqrtf((float)e->shape.D);
-    run(d, &e->forward, N, uids, (void *const[N]){q, q + part, q + 2 * part, y, lse, &scale, &of(d)->masked}, workspace);
+    keep(d, sgc_cudnn_plan_run(&e->forward, N, uids, (void *const[N]){q, q + part, q + 2 * part, y, lse, &scale, &of(d)->masked}, workspace));
     return true;
 }
 
 bool sgc_cudnn_attention_backward(sgc_device *d, void *dqkv, const void *dy, const void *y, const void *lse, const void *qkv, const sgc_attention_shape *s)
 {
-    enum { N = 13 };
-    static const int64_t uids[N] = {SGC_CUDNN_Q, SGC_CUDNN_K, SGC_CUDNN_V, SGC_CUDNN_Y, SGC_CUDNN_LSE, SGC_CUDNN_DY, SGC_CUDNN_DQ, SGC_CUDNN_DK, SGC_CUDNN_DV,
-                                    SGC_CUDNN_DELTA, SGC_CUDNN_SCALE, SGC_CUDNN_MASKED, SGC_CUDNN_ONE};
     const entry *e = serve(d, s);
-    if (!e || !e->backward.execution) return sgc_cuda_of(d)->failed;
-    char *delta = memory_for(d, backward_bytes(e)), *q = (char *)qkv, *dq = dqkv;
-    if (!delta) return true;
-    const size_t part = (size_t)s->C * sgc_dtype_bytes(d->ops->value);
-    float scale = 1 / sqrtf((float)e->shape.D), one = 1;
-    run(d, &e->backward, N, uids,
-        (void *const[N]){q, q + part, q + 2 * part, (void *)y, (void *)lse, (void *)dy, dq, dq + part, dq + 2 * part, delta, &scale, &of(d)->masked, &one},
-        delta + delta_bytes(&e->shape));
+    if (!e || !e->backward.plan.execution) return sgc_cuda_of(d)->failed;
+    char *memory = memory_for(d, backward_bytes(e));
+    if (!memory) return true;
+    const sgc_cudnn_gradient at = {.qkv = qkv, .y = y, .lse = lse, .dy = dy, .dqkv = dqkv, .masked = &of(d)->masked};
+    keep(d, sgc_cudnn_slices_run(&e->backward, &at, memory));
     return true;
 }

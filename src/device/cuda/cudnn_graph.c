@@ -216,7 +216,7 @@ void sgc_cudnn_graph_forward(sgc_cudnn_graph *g, const sgc_cudnn_target *target,
 {
     begin(g, target, shape);
     const cudnnDataType_t value = value_type(g);
-    const int64_t C = shape->H * shape->D;
+    const int64_t C = shape->C;
     descriptor q = tensor(g, SGC_CUDNN_Q, value, rows(g, 3 * C)), k = tensor(g, SGC_CUDNN_K, value, columns(g, 3 * C));
     descriptor v = tensor(g, SGC_CUDNN_V, value, rows(g, 3 * C)), y = tensor(g, SGC_CUDNN_Y, value, rows(g, C));
     descriptor lse = tensor(g, SGC_CUDNN_LSE, CUDNN_DATA_FLOAT, column(g));
@@ -239,7 +239,7 @@ void sgc_cudnn_graph_backward(sgc_cudnn_graph *g, const sgc_cudnn_target *target
 {
     begin(g, target, shape);
     const cudnnDataType_t value = value_type(g);
-    const int64_t C = shape->H * shape->D;
+    const int64_t C = shape->C;
     descriptor q = tensor(g, SGC_CUDNN_Q, value, rows(g, 3 * C)), k = tensor(g, SGC_CUDNN_K, value, columns(g, 3 * C));
     descriptor v = tensor(g, SGC_CUDNN_V, value, columns(g, 3 * C)), y = tensor(g, SGC_CUDNN_Y, value, rows(g, C));
     descriptor dy = tensor(g, SGC_CUDNN_DY, value, rows(g, C)), lse = tensor(g, SGC_CUDNN_LSE, CUDNN_DATA_FLOAT, column(g));

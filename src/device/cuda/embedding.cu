@@ -166,16 +166,20 @@ static void run_backward(sgc_device *d, float *dwte, float *dwpe, float *parts, 
     SGC_LAUNCH(d, (add_positions<Value, W>), grid_of(T, C, W), n_threads, 0, dwpe, dx, B, T, C);
 }
 
+/* Of the sort, before the sums of segments. */
+static size_t sort_bytes_of(int64_t N) { return (sgc_cuda_sort_bytes(N) + 255) / 256 * 256; }
+
+size_t sgc_cuda_embedding_scratch(int64_t N, int64_t C) { return sort_bytes_of(N) + (size_t)(divide_up(N, SEGMENT) * 2 * C) * sizeof(float); }
+
 template <typename Value>
 static void choose_backward(sgc_device *d, float *dwte, float *dwpe, const void *dx_, const int32_t *token, int64_t B, int64_t T, int64_t C)
 {
     enum { W = vector_of<Value>::WIDTH };
     const Value *dx = (const Value *)dx_;
-    const size_t sort_bytes = (sgc_cuda_sort_bytes(B * T) + 255) / 256 * 256;
-    char *scratch = (char *)sgc_cuda_scratch(d, sort_bytes + (size_t)(divide_up(B * T, SEGMENT) * 2 * C) * sizeof(float));
+    char *scratch = (char *)sgc_cuda_scratch(d, sgc_cuda_embedding_scratch(B * T, C));
     const int32_t *sorted, *row;
     if (!scratch) return;
-    float *parts = (float *)(scratch + sort_bytes);
+    float *parts = (float *)(scratch + sort_bytes_of(B * T));
     sgc_cuda_sort(d, token, B * T, scratch, &sorted, &row);
     if (C % W == 0 && fits_vector(dx, W) && fits_vector(dwte, W) && fits_vector(dwpe, W))
         run_backward<Value, W>(d, dwte, dwpe, parts, dx, sorted, row, B, T, C);

@@ -351,6 +351,9 @@ template <typename Value, int PACKS> static void run_backward_rows(sgc_device *d
     SGC_LAUNCH(d, (layer_norm_backward<Value, W, PACKS>), (unsigned)divide_up(a.N, BACKWARD_ROWS), block, shared_bytes, a, groups);
 }
 
+/* Where rows are cut the finest. */
+size_t sgc_cuda_layer_norm_scratch(int64_t N, int64_t C) { return (size_t)(divide_up(N, (int)BACKWARD_ROWS) * 2 * C) * sizeof(float); }
+
 template <typename Value> static void run_backward(sgc_device *d, const layer_norm_gradient<Value> &a, float *dw, float *db)
 {
     enum { W = vector_of<Value>::WIDTH };

@@ -255,7 +255,13 @@ static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *s
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = x->lt->Matmul(x->handle, p->operation, &one, w->b, p->b, w->a, p->a, &beta, c, p->c, c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
                            cuda->stream);
-    if (rc != CUBLAS_STATUS_SUCCESS) fail(d, &q, rc);
+    if (rc == CUBLAS_STATUS_SUCCESS) return true;
+    if (then != NOTHING && (rc == CUBLAS_STATUS_NOT_SUPPORTED || rc == CUBLAS_STATUS_INVALID_VALUE)) { /* the heuristic promised too much */
+        destroy(x->lt, p);
+        *p = (plan){.of = q, .refused = true};
+        return false;
+    }
+    fail(d, &q, rc);
     return true;
 }
 

@@ -153,6 +153,23 @@ void *sgc_cuda_scratch(sgc_device *d, size_t bytes)
     return cuda->scratch;
 }
 
+size_t sgc_cuda_scratch_bytes(const sgc_device *d, const sgc_attention_shape *s, int64_t widest)
+{
+    (void)d;
+    const int64_t N = s->B * s->T;
+    const size_t of_training[] = {sgc_cuda_embedding_scratch(N, s->C), sgc_cuda_layer_norm_scratch(N, s->C), sgc_cuda_bias_scratch(N, widest),
+                                  (size_t)(s->H * N) * sizeof(float) /* a number for each row of attention */};
+    size_t most = (size_t)widest * sizeof(float); /* a bias, or its gradient */
+    for (size_t i = 0; s->backward && i < sizeof(of_training) / sizeof(of_training[0]); i++)
+        if (of_training[i] > most) most = of_training[i];
+    return most;
+}
+
+static sgc_status reserve(sgc_device *d, size_t scratch_bytes)
+{
+    return sgc_cuda_scratch(d, scratch_bytes) ? SGC_OK : SGC_ENOMEM;
+}
+
 const sgc_device_memory sgc_cuda_memory = {
     .alloc = alloc,
     .free = free_memory,
@@ -168,6 +185,7 @@ const sgc_device_memory sgc_cuda_memory = {
     .mark_set = mark_set,
     .mark_wait = mark_wait,
     .finish = finish,
+    .reserve = reserve,
     .stream = stream,
     .repeat = sgc_cuda_repeat,
     .forget = sgc_cuda_forget,

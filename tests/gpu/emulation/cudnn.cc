@@ -14,6 +14,9 @@
 
 using namespace emulated;
 
+/* The product's, where it is linked in. */
+extern "C" size_t sgc_cudnn_slice_bytes __attribute__((weak));
+
 struct cudnnContext {
     cudaStream_t stream = NULL;
 };
@@ -34,6 +37,7 @@ struct descriptor {
 };
 
 static std::set<descriptor *> living;
+static int n_handles;
 static std::string last_error;
 
 enum { WILD_ENGINE, BROKEN_ENGINE, GOOD_ENGINE, N_ENGINES };
@@ -239,13 +243,15 @@ void cudnnGetLastErrorString(char *message, size_t bytes) { snprintf(message, by
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 {
     if (usable() != cudaSuccess || setting("EMULATED_CUDNN_STUCK", 0)) return told(CUDNN_STATUS_NOT_INITIALIZED, "no GPU");
+    if (&sgc_cudnn_slice_bytes && getenv("EMULATED_CUDNN_SLICE")) sgc_cudnn_slice_bytes = (size_t)setting("EMULATED_CUDNN_SLICE", 0);
     *handle = new cudnnContext;
+    n_handles++;
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 {
-    if (!living.empty()) emulated_defect("cuDNN: %zu descriptors outlive the handle", living.size());
+    if (--n_handles == 0 && !living.empty()) emulated_defect("cuDNN: %zu descriptors outlive the handle", living.size());
     delete handle;
     return CUDNN_STATUS_SUCCESS;
 }

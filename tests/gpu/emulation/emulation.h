@@ -11,16 +11,18 @@
  *     EMULATED_LAZY=N          when work is done, see stream.cc: 0, at once (the default); 1: as late as may be; more: at random
  *     EMULATED_GUARD=0         lets the host touch memory of the device (which else ends it by SIGSEGV)
  *     EMULATED_GPUS=N          how many GPUs there are; 1 if not set. CUDA_VISIBLE_DEVICES chooses among them.
- *     EMULATED_MEMORY=BYTES    of a GPU; every process has all of it
+ *     EMULATED_MEMORY=BYTES    of a GPU; every process has all of it. EMULATED_PINNED=BYTES: of the host, that a process can pin
  *     EMULATED_CAPABILITY=8.0  compute capability; 9.0 if not set
  *     EMULATED_COMPUTE_MODE=N  as cudaComputeMode
  *     EMULATED_BUSY=1          another process holds the GPU
  *     EMULATED_NO_DRIVER=1     there is no driver; EMULATED_DRIVER=11000: it is of that version
  *     EMULATED_WITHOUT=NAMES   libraries that cannot be opened: cublasLt, cudnn, nccl
  *     EMULATED_CUDNN_VERSION=N of the library, as 91900; EMULATED_CUDNN_WILD=1: no engine of it repeats itself; EMULATED_CUDNN_STUCK=1: it makes no handle
- *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias
+ *     EMULATED_CUDNN_SLICE=BYTES that a slice of attention's gradient may take: what is emulated does not come near what is set otherwise
+ *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias; =late: its heuristic does not know that
  *     EMULATED_NCCL_VERSION=N  of the library, as 22809
  *     EMULATED_NCCL_DEAF=R     rank R never connects; EMULATED_NCCL_REFUSES=R: it fails to
+ *     EMULATED_NCCL_REJECTS=R:K  the K-th ncclSend or ncclRecv of rank R fails at once
  *     EMULATED_NCCL_HANGS=R:K  the K-th collective or group of calls of rank R never ends; EMULATED_NCCL_FAILS=R:K: it fails while under way
  *     EMULATED_FAIL_CAPTURE=K  the K-th capture of a stream is invalid
  *     EMULATED_REQUESTS=FILE   to which is added how many calls have asked the GPU for something: kernels, copies, events, graphs

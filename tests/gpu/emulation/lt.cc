@@ -231,10 +231,10 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return which < 0 || which > 3 ? CUBLAS_STATUS_INVALID_VALUE : take(&preference->alignment[which], value, bytes);
 }
 
-static bool refuses_epilogues(void)
+static bool refuses_epilogues(const char *when)
 {
     const char *text = getenv("EMULATED_LT");
-    return text && strcmp(text, "plain") == 0;
+    return text && strcmp(text, when) == 0;
 }
 
 /* The shapes must fit, and the types be a combination that the library's manual lists for sums in float. */
@@ -248,7 +248,7 @@ static cublasStatus_t check(const emulated_lt_operation &o, const emulated_lt_la
         if (l->leading < (int64_t)l->rows) return CUBLAS_STATUS_INVALID_VALUE;
     if (a.type != b.type || (d.type != a.type && d.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (o.epilogue == CUBLASLT_EPILOGUE_BGRADA && o.transpose_a != CUBLAS_OP_N) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!is_plain && ((d.type != a.type && o.epilogue != CUBLASLT_EPILOGUE_BGRADA) || refuses_epilogues())) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!is_plain && ((d.type != a.type && o.epilogue != CUBLASLT_EPILOGUE_BGRADA) || refuses_epilogues("plain"))) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (o.has_aux() && (!o.aux || (uintptr_t)o.aux % 16 != 0 || o.aux_leading % 8 != 0 || o.aux_leading < (int64_t)d.rows)) return CUBLAS_STATUS_INVALID_VALUE;
     if ((o.has_bias() || o.epilogue == CUBLASLT_EPILOGUE_BGRADA) && (!o.bias || (o.bias_type >= 0 && o.bias_type != (int)d.type))) return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
@@ -281,6 +281,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     algorithm chosen;
     cublasStatus_t rc = check(*operation, *a_layout, *b_layout, *d_layout);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
+    if (operation->epilogue != CUBLASLT_EPILOGUE_DEFAULT && operation->epilogue != CUBLASLT_EPILOGUE_BIAS && refuses_epilogues("late"))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     if (emulated::may_queue(stream) != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
     memcpy(&chosen, algo, sizeof(chosen));
     const void *pointers[4] = {a, b, c, d};

@@ -34,10 +34,11 @@ struct block {
 };
 
 static std::map<uintptr_t, block> blocks; /* by first address */
-static size_t held;                       /* bytes of the device */
+static size_t held, n_pinned;             /* bytes of the device, and of the host for it */
 static bool is_open;
 
 static size_t limit() { return (size_t)setting("EMULATED_MEMORY", 16L << 30); }
+static size_t pinned_limit() { return (size_t)setting("EMULATED_PINNED", 16L << 30); }
 static bool guards() { static const bool yes = setting("EMULATED_GUARD", 1); return yes; }
 
 static void protect(const block &b, int protection)
@@ -55,7 +56,9 @@ static cudaError_t make(void **p, size_t bytes, memory_kind kind)
     cudaError_t rc = may_wait();
     if (rc != cudaSuccess) return told(rc);
     if (bytes == 0) return cudaSuccess;
-    if (kind != PINNED && (rounded > limit() || held > limit() - rounded)) return told(cudaErrorMemoryAllocation);
+    size_t &n_held = kind == PINNED ? n_pinned : held;
+    const size_t most = kind == PINNED ? pinned_limit() : limit();
+    if (rounded > most || n_held > most - rounded) return told(cudaErrorMemoryAllocation);
     char *pages = (char *)mmap(NULL, inner + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) return told(cudaErrorMemoryAllocation);
     const block b = {kind, bytes, pages, inner + 2 * page};
@@ -65,7 +68,7 @@ static cudaError_t make(void **p, size_t bytes, memory_kind kind)
     ASAN_POISON_MEMORY_REGION(pages, (size_t)(first - pages));
     ASAN_POISON_MEMORY_REGION(first + bytes, (size_t)(pages + b.page_bytes - (first + bytes)));
     if (kind == DEVICE && guards() && !is_open) protect(b, PROT_NONE);
-    if (kind != PINNED) held += rounded;
+    n_held += rounded;
     blocks[(uintptr_t)first] = b;
     *p = first;
     return cudaSuccess;
@@ -79,7 +82,7 @@ static cudaError_t release(void *p, bool pinned)
     if (found == blocks.end() || (found->second.kind == PINNED) != pinned) return told(cudaErrorInvalidValue);
     finish_all();
     const block b = found->second;
-    if (!pinned) held -= (b.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    (pinned ? n_pinned : held) -= (b.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     blocks.erase(found);
     ASAN_UNPOISON_MEMORY_REGION(b.pages, b.page_bytes);
     munmap(b.pages, b.page_bytes);
@@ -203,8 +206,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
+    memory_kind from_kind;
     cudaError_t rc = cudaDeviceSynchronize();
     if (rc == cudaSuccess) rc = cudaMemcpyAsync(to, from, bytes, kind, NULL);
+    if (rc == cudaSuccess && kind == cudaMemcpyHostToDevice && kind_of(from, bytes, &from_kind) && from_kind == PAGEABLE) return rc; /* on its way */
     return rc == cudaSuccess ? cudaDeviceSynchronize() : rc;
 }
 

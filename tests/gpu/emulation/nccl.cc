@@ -34,6 +34,7 @@ struct communicator {
     bool is_connected = false, is_aborted = false, is_deaf = false, is_stuck = false;
     int polls = 0;
     long n_calls = 0; /* collectives and groups */
+    long n_parts = 0; /* calls of groups */
     std::vector<mail *> hello;
     std::vector<char> heard;
     std::vector<message> opened; /* by calls that are not done */
@@ -57,12 +58,12 @@ static int group_depth;
 static std::vector<ncclComm_t> group; /* communicators that are called in it */
 
 /* "RANK:NUMBER" of the environment names this call. */
-static bool is_named(const char *variable, const communicator &c)
+static bool is_named(const char *variable, const communicator &c, long n)
 {
     const char *text = getenv(variable);
     int rank;
     long number;
-    return text && sscanf(text, "%d:%ld", &rank, &number) == 2 && rank == c.rank && number == c.n_calls;
+    return text && sscanf(text, "%d:%ld", &rank, &number) == 2 && rank == c.rank && number == n;
 }
 
 struct exchange : work {
@@ -153,13 +154,14 @@ static ncclResult_t end_call(ncclComm_t comm)
 {
     communicator &c = *comm->c;
     c.n_calls++;
-    if (is_named("EMULATED_NCCL_FAILS", c)) {
+    if (c.state != ncclSuccess) return c.state;
+    if (is_named("EMULATED_NCCL_FAILS", c, c.n_calls)) {
         c.is_stuck = true;
         settle(c, comm->c);
         failed(c, ncclRemoteError, "the emulated peer closed the connection");
         return ncclSuccess; /* which is told to those who ask */
     }
-    if (is_named("EMULATED_NCCL_HANGS", c)) c.is_stuck = true;
+    if (is_named("EMULATED_NCCL_HANGS", c, c.n_calls)) c.is_stuck = true;
     c.state = ncclInProgress;
     c.polls = N_POLLS;
     return ncclInProgress;
@@ -244,6 +246,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
+    if (group_depth > 0) emulated_defect("ncclCommAbort within a group");
     comm->c->is_aborted = true;
     for (mail *&m : comm->c->hello) mail_drop(&m);
     delete comm;
@@ -292,6 +295,8 @@ static ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const char *call, 
 {
     ncclResult_t rc = begin_call(comm, stream, call);
     if (rc != ncclSuccess) return rc;
+    if (group_depth > 0 && is_named("EMULATED_NCCL_REJECTS", *comm->c, ++comm->c->n_parts))
+        return failed(*comm->c, ncclInvalidArgument, "the emulated call is rejected");
     for (const message &m : messages) {
         check_memory(m.memory, m.bytes, call);
         if (m.peer < 0 || m.peer >= comm->c->size || m.peer == comm->c->rank) return failed(*comm->c, ncclInvalidArgument, "such a peer is not emulated");
