@@ -16,6 +16,7 @@ struct sgc_group {
     int n_tags;         /* tags 0 .. n_tags - 1 are used in turn                                                */
     int next_tag;
     sgc_request *active; /* borrowed; what progress looks at; of the mpi backend                                */
+    sgc_request *idle;   /* owned; those that have ended and wait to be used again; of the mpi backend          */
     void *backend;       /* owned: what the backend keeps besides                                               */
     void (*close_backend)(sgc_group *g); /* NULL: nothing to release                                            */
     sgc_traffic traffic[SGC_N_COLLECTIVES];
@@ -32,6 +33,9 @@ void sgc_group_count_call(sgc_group *g, sgc_collective c);
 void sgc_group_count(sgc_group *g, sgc_collective c, int64_t n_elements, int64_t n_bytes);
 /* A whole collective at once, as the mpi backend counts it message by message. n: of a shard, of the whole for a broadcast. */
 void sgc_group_count_collective(sgc_group *g, sgc_collective c, sgc_dtype type, int64_t n, int root);
+
+/* Frees what the mpi backend keeps for collectives to come. */
+void sgc_comm_mpi_forget(sgc_group *g);
 
 /* SGC_OK for MPI_SUCCESS, else SGC_ECOMM with MPI's own text. */
 sgc_status sgc_mpi_check(int rc, const char *call);

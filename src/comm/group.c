@@ -104,6 +104,7 @@ void sgc_group_free(sgc_group *g)
 {
     if (g == NULL) return;
     sgc_group_use_mpi(g);
+    sgc_comm_mpi_forget(g);
     if (g->control != MPI_COMM_NULL) MPI_Comm_free(&g->control);
     if (g->data != MPI_COMM_NULL) MPI_Comm_free(&g->data);
     free(g);

@@ -16,6 +16,7 @@ struct sgc_request {
     sgc_collective kind;
     sgc_status st;          /* of steps that were made by progress */
     MPI_Request *messages;  /* owned, [capacity] */
+    void **parts;           /* owned, [size]: what a sum is made of */
     int n_messages, capacity;
     /* What is to be done when all messages have arrived; NULL: nothing. May post further messages. */
     sgc_status (*next)(sgc_request *r);
@@ -32,32 +33,59 @@ struct sgc_request {
 
 static int64_t n_pieces(int64_t n) { return (n + sgc_comm_piece - 1) / sgc_comm_piece; }
 
+static void drop(sgc_request *r)
+{
+    free(r->messages);
+    free(r->parts);
+    free(r);
+}
+
+/* With room for so many messages. One that has ended is used again: when all collectives of an update have been made once, no memory is taken for more. */
+static sgc_request *take_request(sgc_group *g, int64_t n_messages)
+{
+    sgc_request *r = g->idle ? g->idle : calloc(1, sizeof(*r));
+    if (r == NULL) return NULL;
+    if (r == g->idle) g->idle = r->next_active;
+    if (r->parts == NULL) r->parts = malloc((size_t)g->size * sizeof(*r->parts));
+    if (r->messages == NULL || r->capacity < n_messages) {
+        free(r->messages);
+        r->capacity = (int)(n_messages > 0 ? n_messages : 1);
+        r->messages = malloc((size_t)r->capacity * sizeof(*r->messages));
+    }
+    if (r->parts && r->messages) return r;
+    drop(r);
+    return NULL;
+}
+
 static sgc_status open_request(sgc_request **request, sgc_group *g, sgc_collective kind, sgc_dtype type, int64_t n_messages)
 {
-    *request = NULL;
-    sgc_request *r = calloc(1, sizeof(*r));
-    MPI_Request *messages = malloc((size_t)(n_messages > 0 ? n_messages : 1) * sizeof(*messages));
-    if (r == NULL || messages == NULL) {
-        free(r);
-        free(messages);
-        return sgc_err(SGC_ENOMEM, "no memory for the %lld messages of %s", (long long)n_messages, sgc_collective_name(kind));
-    }
-    *r = (sgc_request){.group = g, .kind = kind, .type = type, .messages = messages, .capacity = (int)n_messages, .tag = sgc_group_take_tag(g)};
+    sgc_request *r = *request = take_request(g, n_messages);
+    if (r == NULL) return sgc_err(SGC_ENOMEM, "no memory for the %lld messages of %s", (long long)n_messages, sgc_collective_name(kind));
+    *r = (sgc_request){.group = g, .kind = kind, .type = type, .messages = r->messages, .parts = r->parts, .capacity = r->capacity, .tag = sgc_group_take_tag(g)};
     r->start_s = sgc_trace_now();
     r->next_active = g->active;
     g->active = r;
     sgc_group_count_call(g, kind);
-    *request = r;
     return SGC_OK;
 }
 
 static void close_request(sgc_request *r)
 {
-    sgc_request **link = &r->group->active;
+    sgc_group *g = r->group;
+    sgc_request **link = &g->active;
     while (*link != r) link = &(*link)->next_active;
     *link = r->next_active;
-    free(r->messages);
-    free(r);
+    r->next_active = g->idle;
+    g->idle = r;
+}
+
+void sgc_comm_mpi_forget(sgc_group *g)
+{
+    while (g->idle) {
+        sgc_request *r = g->idle;
+        g->idle = r->next_active;
+        drop(r);
+    }
 }
 
 static MPI_Datatype mpi_type(sgc_dtype type) { return type == SGC_F32 ? MPI_FLOAT : MPI_UINT16_T; }
@@ -136,8 +164,7 @@ static sgc_status sum_parts(sgc_request *r)
 {
     int rank = r->group->rank, size = r->group->size;
     char *own = r->full + bytes_of(r, rank * r->n);
-    void **parts = malloc((size_t)size * sizeof(*parts));
-    if (parts == NULL) return sgc_err(SGC_ENOMEM, "no memory for the sum over %d ranks", size);
+    void **parts = r->parts;
     for (int peer = 0; peer < size; peer++) parts[peer] = peer == rank ? own : part_of(r, peer);
     if (r->type != SGC_F32) {
         sgc_tree_sum_16bit(r->shard, r->type, (const uint16_t *const *)parts, size, r->n);
@@ -146,7 +173,6 @@ static sgc_status sum_parts(sgc_request *r)
         parts[rank] = r->shard;
         sgc_tree_sum(r->shard, (float *const *)parts, size, r->n);
     }
-    free(parts);
     return SGC_OK;
 }
 

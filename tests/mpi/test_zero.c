@@ -9,6 +9,20 @@
 
 enum { B = 2, T = 12, V = 29, N_UPDATES = 3, N_TYPES = 2 };
 
+/* The linker sends the allocations of the program's own code here (tests/Makefile.am). They are counted during a COUNTED call. */
+static bool counts_allocations;
+static _Atomic int64_t n_allocations;
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t n, size_t bytes);
+void *__real_realloc(void *p, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+void *__wrap_realloc(void *p, size_t bytes);
+void *__wrap_malloc(size_t bytes) { return n_allocations += counts_allocations, __real_malloc(bytes); }
+void *__wrap_calloc(size_t n, size_t bytes) { return n_allocations += counts_allocations, __real_calloc(n, bytes); }
+void *__wrap_realloc(void *p, size_t bytes) { return n_allocations += counts_allocations, __real_realloc(p, bytes); }
+#define COUNTED(call) (counts_allocations = true, st = (call), counts_allocations = false, st)
+
 typedef struct run {
     int stage, n_micro;
     bool full_determinism, untied, checkpointing, bf16;
@@ -21,6 +35,7 @@ typedef struct result {
     int64_t n;
     double norm;                   /* of the last gradient                        */
     double elements, held_bytes;   /* per update; states                          */
+    int64_t n_allocations;         /* in the last update                          */
     sgc_zero_cost formula, expected;
 } result;
 
@@ -88,8 +103,10 @@ static result train(sgc_group *group, run how)
     mpi_assert(sgc_zero_init_weights(z, 42) == SGC_OK);
 
     int64_t sent = 0;
+    sgc_status st;
     for (int update = 0; update < N_UPDATES; update++) {
         sent = traffic(group);
+        n_allocations = 0;
         for (int micro = 0; micro < how.n_micro; micro++) {
             int32_t tokens[B * T];
             int64_t sample[B];
@@ -100,17 +117,18 @@ static result train(sgc_group *group, run how)
             }
             sgc_batch batch = {.tokens = tokens, .labels = tokens, .sample = sample, .seed = 42, .step = update,
                                .scale = 1.0 / ((double)B * (T - 1) * how.n_micro * n_ranks)};
-            sgc_graph_bind_batch(g, &batch);
-            mpi_assert(sgc_zero_train_micro(z, g, micro) == SGC_OK);
+            mpi_assert(COUNTED(sgc_graph_bind_batch(g, &batch)) == SGC_OK);
+            mpi_assert(COUNTED(sgc_zero_train_micro(z, g, micro)) == SGC_OK);
         }
         sgc_exact square_sum;
-        mpi_assert(sgc_zero_finish_gradients(z, &square_sum) == SGC_OK);
-        mpi_assert(sgc_sum_exact(group, &square_sum, 1) == SGC_OK);
+        mpi_assert(COUNTED(sgc_zero_finish_gradients(z, &square_sum)) == SGC_OK);
+        mpi_assert(COUNTED(sgc_sum_exact(group, &square_sum, 1)) == SGC_OK);
         r.norm = sqrt(sgc_exact_value(&square_sum));
         sgc_adamw rule = {.learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .t = update + 1, .grad_scale = 1 / (1 + r.norm)};
-        mpi_assert(sgc_zero_update(z, &rule, 0.1) == SGC_OK);
+        mpi_assert(COUNTED(sgc_zero_update(z, &rule, 0.1)) == SGC_OK);
         r.elements = (double)(traffic(group) - sent);
     }
+    r.n_allocations = n_allocations;
     collect(z, m, group, &r);
     sgc_zero_free(z);
     sgc_graph_free(g);
@@ -244,6 +262,18 @@ START_TEST(full_determinism_refuses_what_it_cannot_keep)
 }
 END_TEST
 
+START_TEST(an_update_like_those_before_takes_no_memory)
+{
+    for (int stage = 0; stage <= 3; stage++)
+        for (int bf16 = 0; bf16 <= 1; bf16++) {
+            result r = train(ALL, (run){.stage = stage, .n_micro = 1 + stage % 2, .prefetch = 1, .bf16 = bf16, .checkpointing = stage == 3,
+                                        .reduce_type = bf16 && stage == 1 ? SGC_BF16 : SGC_F32});
+            free(r.values);
+            mpi_assert(r.n_allocations == 0);
+        }
+}
+END_TEST
+
 static void check_costs(run how)
 {
     result r = train(ALL, how);
@@ -278,4 +308,4 @@ MPI_UNIT_MAIN("zero", a_run_repeats_its_bits, all_stages_give_the_same_bits_with
               stages_that_reduce_alike_give_the_same_bits_with_accumulation, stages_give_the_same_bits_in_mixed_precision, mixed_precision_is_not_fp32,
               gradients_that_travel_rounded_repeat_their_bits_at_every_stage, prefetching_and_recomputation_change_no_bit,
               full_determinism_repeats_the_bits_of_one_rank, full_determinism_refuses_what_it_cannot_keep,
-              bytes_held_and_elements_sent_are_those_of_the_formulas)
+              an_update_like_those_before_takes_no_memory, bytes_held_and_elements_sent_are_those_of_the_formulas)
