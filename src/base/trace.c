@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cover.h"
+
 enum { MAX_ROWS = 256 };
 
 bool sgc_trace_is_on;
@@ -12,7 +14,8 @@ static struct {
     int64_t n_events, max_events, n_dropped;
     sgc_trace_row rows[MAX_ROWS]; /* the last one takes what finds no other place */
     int n_rows;
-    double waited_s;
+    double waited_s, on_s;   /* on_s: since when it is on */
+    sgc_cover on, travels;   /* when it was on, and when messages were under way */
 } trace;
 
 sgc_status sgc_trace_start(int64_t max_events)
@@ -21,16 +24,28 @@ sgc_status sgc_trace_start(int64_t max_events)
     trace.events = malloc((size_t)max_events * sizeof(*trace.events));
     if (!trace.events) return sgc_err(SGC_ENOMEM, "no memory for a trace of %lld events", (long long)max_events);
     trace.max_events = max_events;
-    sgc_trace_is_on = true;
+    sgc_trace_resume();
     return SGC_OK;
 }
 
-void sgc_trace_stop(void) { sgc_trace_is_on = false; }
+void sgc_trace_resume(void)
+{
+    if (!sgc_trace_is_on) trace.on_s = sgc_time_s();
+    sgc_trace_is_on = true;
+}
+
+void sgc_trace_stop(void)
+{
+    if (sgc_trace_is_on) sgc_cover_add(&trace.on, trace.on_s, sgc_time_s());
+    sgc_trace_is_on = false;
+}
 
 void sgc_trace_free(void)
 {
     sgc_trace_is_on = false;
     free(trace.events);
+    sgc_cover_free(&trace.on);
+    sgc_cover_free(&trace.travels);
     memset(&trace, 0, sizeof(trace));
 }
 
@@ -56,6 +71,7 @@ void sgc_trace_add(const sgc_trace_event *e)
     r->n_calls++;
     r->time_s += e->end_s - e->start_s - e->waited_s;
     if (e->kind == SGC_TRACE_WAIT) trace.waited_s += e->end_s - e->start_s;
+    if (e->kind == SGC_TRACE_TRAVEL) sgc_cover_add(&trace.travels, e->start_s, e->end_s);
     r->flop += e->flop;
     r->bytes += e->bytes;
     if (trace.n_events < trace.max_events)
@@ -65,6 +81,7 @@ void sgc_trace_add(const sgc_trace_event *e)
 }
 
 double sgc_trace_waited_s(void) { return trace.waited_s; }
+double sgc_trace_traveled_s(void) { return sgc_cover_common(&trace.travels, &trace.on); }
 
 const sgc_trace_row *sgc_trace_rows(int *n)
 {

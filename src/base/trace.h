@@ -39,12 +39,14 @@ extern bool sgc_trace_is_on;
 
 /* Begin, forgetting what was recorded. Rows count every event; the events themselves are kept up to a number. SGC_ENOMEM. */
 sgc_status sgc_trace_start(int64_t max_events);
-void sgc_trace_stop(void); /* rows and events stay */
+void sgc_trace_stop(void);   /* rows and events stay */
+void sgc_trace_resume(void); /* what happened in between is no part of the trace */
 void sgc_trace_free(void);
 
 void sgc_trace_add(const sgc_trace_event *e); /* only while on */
 
-double sgc_trace_waited_s(void); /* in all waits so far */
+double sgc_trace_waited_s(void);   /* in all waits so far */
+double sgc_trace_traveled_s(void); /* while it was on and any message was under way: of all of them, also those whose events were not kept */
 
 /* Around a piece of work: start = sgc_trace_now(); ...; sgc_trace_work("name", unit, start, flop, bytes). */
 static inline double sgc_trace_now(void) { return sgc_trace_is_on ? sgc_time_s() : 0; }

@@ -215,7 +215,7 @@ static sgc_status train_updates(sgc_run *r)
     r->evaluated_step = -1;
     r->saving.next_step = r->state.step + SGC_FIRST_AUTO_SAVE;
     sgc_progress_start(&r->progress, bar && r->world->rank == 0, r->plan.n_steps, r->state.step);
-    sgc_profile_plan(&r->profile, r->t->profile, r->state.step, r->plan.n_steps);
+    sgc_profile_plan(&r->profile, r->t->profile, r->state.step, r->plan.n_steps, r->config->checkpoint.on_error != SGC_ON_ERROR_STOP);
     r->loop_start_s = r->window_start_s = sgc_time_s();
     SGC_TRY(sgc_report_write(r, "running")); /* whose output_dir it is, should nothing else be saved before the end */
     while (r->state.step < r->plan.n_steps && !r->stop) {

@@ -8,9 +8,9 @@
 
 enum { MAX_EVENTS = 1 << 18, MIN_EVENTS = 4096 }; /* of all ranks, of one */
 
-void sgc_profile_plan(sgc_profile *p, int64_t n, int64_t step, int64_t last_step)
+void sgc_profile_plan(sgc_profile *p, int64_t n, int64_t step, int64_t last_step, bool goes_on)
 {
-    *p = (sgc_profile){.first = last_step - step > 1 ? step + 1 : step, .n = last_step > step ? n : 0};
+    *p = (sgc_profile){.first = last_step - step > 1 ? step + 1 : step, .n = last_step > step ? n : 0, .goes_on = goes_on};
 }
 
 sgc_status sgc_profile_before(sgc_profile *p, sgc_group *group, int64_t step)
@@ -25,7 +25,7 @@ sgc_status sgc_profile_before(sgc_profile *p, sgc_group *group, int64_t step)
         p->start_s = sgc_time_s();
         p->is_open = true;
     }
-    sgc_trace_is_on = true;
+    sgc_trace_resume();
 done:
     return st;
 }
@@ -47,34 +47,6 @@ static void log_row(const sgc_profile *p, const sgc_trace_row *r)
     sgc_log_info("  %-28s %-10s %8.1f %10.3f ms %6.1f %%  %s", name, unit, (double)r->n_calls / n, 1e3 * r->time_s / n, 100 * r->time_s / p->recorded_s, rate);
 }
 
-typedef struct interval { double start_s, end_s; } interval;
-
-static int by_start(const void *a, const void *b)
-{
-    double x = ((const interval *)a)->start_s, y = ((const interval *)b)->start_s;
-    return (x > y) - (x < y);
-}
-
-/* Time in which any message was under way, in the events that were kept. */
-static double travel_time(void)
-{
-    int64_t n_events, n_dropped, n = 0;
-    const sgc_trace_event *events = sgc_trace_events(&n_events, &n_dropped);
-    interval *travels = malloc((size_t)(n_events + 1) * sizeof(*travels));
-    double sum_s = 0, end_s = 0;
-    for (int64_t i = 0; travels && i < n_events; i++)
-        if (events[i].kind == SGC_TRACE_TRAVEL) travels[n++] = (interval){events[i].start_s, events[i].end_s};
-    if (n > 0) qsort(travels, (size_t)n, sizeof(*travels), by_start);
-    for (int64_t i = 0; i < n; i++) {
-        double from_s = travels[i].start_s > end_s ? travels[i].start_s : end_s;
-        if (travels[i].end_s <= from_s) continue;
-        sum_s += travels[i].end_s - from_s;
-        end_s = travels[i].end_s;
-    }
-    free(travels);
-    return sum_s;
-}
-
 /* Messages are hidden while any are under way and nobody waits for them. */
 static void log_table(const sgc_profile *p)
 {
@@ -93,7 +65,7 @@ static void log_table(const sgc_profile *p)
         if (rows[i].kind == SGC_TRACE_WAIT && strcmp(rows[i].name, "control") != 0) awaited_s += rows[i].time_s;
     }
     double n = (double)p->n_recorded, other_s = p->recorded_s - per_kind[SGC_TRACE_WORK] - per_kind[SGC_TRACE_WAIT];
-    double hidden_s = travel_time() - awaited_s;
+    double hidden_s = sgc_trace_traveled_s() - awaited_s;
     if (hidden_s < 0) hidden_s = 0;
     sgc_log_info("  %-28s %-10s %8s %10.3f ms %6.1f %%", "other", "", "", 1e3 * other_s / n, 100 * other_s / p->recorded_s);
     sgc_log_info("  communication of an update: %.3f ms exposed, %.3f ms hidden", 1e3 * per_kind[SGC_TRACE_WAIT] / n, 1e3 * hidden_s / n);
@@ -150,6 +122,11 @@ static sgc_status write_trace(const sgc_profile *p, sgc_group *group, const char
     SGC_TRY(sgc_gather_bytes(group, own.text, (int64_t)own.n, &parts, n_bytes_of, 0));
     for (int r = 0; rank == 0 && r < n_ranks; r++) n_bytes += n_bytes_of[r];
     if (rank == 0) st = write_file_local(dir, parts, (size_t)n_bytes);
+    if (st == SGC_EIO && p->goes_on) {
+        sgc_log_error("%s. Training goes on", sgc_err_message());
+        sgc_err_clear();
+        st = SGC_OK;
+    }
     SGC_AGREE(group);
     sgc_trace_events(&n_events, &n_dropped);
     if (n_dropped > 0 && rank == 0)

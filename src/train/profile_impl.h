@@ -9,10 +9,12 @@ typedef struct sgc_profile {
     int64_t n_recorded;
     double start_s, recorded_s; /* begin of the trace, time of the recorded updates      */
     bool is_open;
+    bool goes_on;         /* without a trace that cannot be written                      */
 } sgc_profile;
 
-/* n updates (0: off) of those that follow `step`; the first of them is left out, which prepares matrix products, unless it is the only one. */
-void sgc_profile_plan(sgc_profile *p, int64_t n, int64_t step, int64_t last_step);
+/* n updates (0: off) of those that follow `step`; the first of them is left out, which prepares matrix products, unless it is the only one.
+ * goes_on: a trace that cannot be written is an error on the log, and not of the training. */
+void sgc_profile_plan(sgc_profile *p, int64_t n, int64_t step, int64_t last_step, bool goes_on);
 
 /* Around each update, all collective. Between updates nothing is recorded. */
 sgc_status sgc_profile_before(sgc_profile *p, sgc_group *group, int64_t step);

@@ -37,6 +37,11 @@ check "a run that ends before the profile does" train short 1 --profile 100 --ma
 check "... shows what there is" says short "Profile: updates 2 to 3 on rank 0"
 check "a single update" train single 1 --profile 5 --max_steps 1
 check "... is shown, too" says single "Profile: updates 1 to 1 on rank 0"
+mkdir -p "$work/blocked/trace.json" "$work/stopped/trace.json"
+check "a trace that cannot be written" train blocked 2 --profile 1 --max_steps 3
+check "... is an error on the log" says blocked "ERROR .*/blocked/trace.json.* Training goes on"
+check "... and no end of the training" says blocked "Completed after update 3 of 3"
+refuses "... unless errors are to stop it" 1 "/stopped/trace.json" mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/stopped" --profile 1 --checkpoint.on_error stop
 check "recomputed calls are told apart" train repeated 1 --profile 1 --gradient_checkpointing --max_steps 2
 check "... in the table" says repeated " linear, again +h "
 

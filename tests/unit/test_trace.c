@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/cover.h"
 #include "base/mem.h"
 #include "base/trace.h"
 #include "model/model.h"
@@ -86,6 +87,70 @@ START_TEST(a_wait_within_work_is_not_work)
 }
 END_TEST
 
+START_TEST(a_cover_is_what_any_of_its_intervals_covers)
+{
+    sgc_cover a = {0}, b = {0};
+    ck_assert(sgc_cover_common(&a, &b) == 0);
+    sgc_cover_add(&b, 0, 100);
+    sgc_cover_add(&a, 7, 9);
+    sgc_cover_add(&a, 1, 4);
+    sgc_cover_add(&a, 2, 3);
+    sgc_cover_add(&a, 4, 5);
+    sgc_cover_add(&a, 6, 6);
+    ck_assert(sgc_cover_common(&a, &b) == 6);
+    sgc_cover_free(&b);
+    sgc_cover_add(&b, 0, 2);
+    sgc_cover_add(&b, 3, 8);
+    ck_assert(sgc_cover_common(&a, &b) == 1 + 2 + 1);
+    for (int i = 0; i < 100000; i++) { /* from the last on: no order, and many that touch */
+        double start_s = 1000 + (99999 - i) * 7919 % 100000;
+        sgc_cover_add(&a, start_s, start_s + 1);
+    }
+    sgc_cover_free(&b);
+    sgc_cover_add(&b, 1000, 1e6);
+    ck_assert(sgc_cover_common(&a, &b) == 100000);
+    sgc_cover_free(&a);
+    sgc_cover_free(&b);
+}
+END_TEST
+
+static void travel(double start_s, double end_s)
+{
+    sgc_trace_add(&(sgc_trace_event){.kind = SGC_TRACE_TRAVEL, .name = "all_gather", .start_s = start_s, .end_s = end_s});
+}
+
+/* Times are real ones, as the trace asks the clock when it goes on and off. */
+static void let_time_pass(void)
+{
+    for (double start_s = sgc_time_s(); sgc_time_s() - start_s < 0.002;) {}
+}
+
+START_TEST(messages_travel_while_any_does_and_the_trace_is_on)
+{
+    ck_assert_int_eq(sgc_trace_start(2), SGC_OK);
+    const double first_s = sgc_time_s();
+    let_time_pass();
+    const double middle_s = sgc_time_s();
+    let_time_pass();
+    const double last_s = sgc_time_s();
+    sgc_trace_stop();
+    let_time_pass();
+    travel(first_s, middle_s);
+    travel(first_s, middle_s); /* two at once are counted once */
+    travel(middle_s, last_s);  /* of which no event is kept */
+    ck_assert(fabs(sgc_trace_traveled_s() - (last_s - first_s)) < 1e-6);
+    sgc_trace_resume();
+    const double again_s = sgc_time_s();
+    let_time_pass();
+    const double end_s = sgc_time_s();
+    sgc_trace_stop();
+    travel(last_s, end_s); /* on its way while the trace was off */
+    ck_assert(sgc_trace_traveled_s() >= last_s - first_s + end_s - again_s - 1e-6);
+    ck_assert(sgc_trace_traveled_s() <= end_s - first_s - 0.002 + 1e-6);
+    sgc_trace_free();
+}
+END_TEST
+
 enum { B = 2, T = 16, C = 24, L = 3, V = 31 };
 
 /* Forward and backward of a small GPT-2 with empty buffers. */
@@ -153,4 +218,5 @@ START_TEST(the_ops_of_a_model_count_its_products)
 END_TEST
 
 UNIT_MAIN("trace", nothing_is_recorded_while_it_is_off, units_of_one_kind_are_one_row, events_are_bounded_and_rows_are_not,
-          names_beyond_the_rows_are_counted_together, a_wait_within_work_is_not_work, the_ops_of_a_model_count_its_products)
+          names_beyond_the_rows_are_counted_together, a_wait_within_work_is_not_work, a_cover_is_what_any_of_its_intervals_covers,
+          messages_travel_while_any_does_and_the_trace_is_on, the_ops_of_a_model_count_its_products)
