@@ -1,6 +1,7 @@
 #!/bin/bash
 # How fast everything is: `make bench`, in a build directory, about 20 minutes on 2 cores that nobody else uses.
 # Prints a table, and writes bench.json. No test: nothing passes or fails.
+# What was measured before a row failed, or before it was interrupted, is shown all the same.
 #   PEER_PYTHON=/path/to/python   a Python with torch, transformers and accelerate: the peers are measured in the same run, in turns with
 #                                 ours, so that noise meets both. Without it their lines are missing.
 #   BENCH_ROWS="small startup"    only these rows of: ceilings kernels gpt2-fp32 gpt2-bf16 ranks small startup checkpointing
@@ -12,16 +13,19 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../../jobscripts/one-node.sh"
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 PEER_PYTHON=${PEER_PYTHON:-}
-rows=${BENCH_ROWS:-ceilings kernels gpt2-fp32 gpt2-bf16 ranks small startup checkpointing}
+all_rows="ceilings kernels gpt2-fp32 gpt2-bf16 ranks small startup checkpointing"
+rows=${BENCH_ROWS:-$all_rows}
 repetitions=${BENCH_REPETITIONS:-3}
 updates=${BENCH_UPDATES:-3}
 stagecoach=$PWD/stagecoach
 work=$(mktemp -d "$PWD/bench.XXXXXX")
-trap 'end_peers; rm -rf "$work"' EXIT
-results=$work/results
+results=$work/results about=$work/about
 : >"$results"
 
-die() { echo "bench: $1" >&2; [ -z "${2:-}" ] || tail -n 20 "$2" >&2; exit 1; }
+tell() { printf '%s\t%s\n' "$1" "$2" >>"$about"; }
+report() { [ ! -s "$results" ] || awk -v json=bench.json -f "$here/report.awk" "$about" "$results"; }
+trap 'end_peers; report; rm -rf "$work"' EXIT
+die() { echo "bench: $1" >&2; [ -z "${2:-}" ] || tail -n 20 "$2" >&2; tell "ended early" "$1"; exit 1; }
 
 # say ROW METRIC SIDE UNIT VALUE...: one line per value
 say() {
@@ -199,23 +203,28 @@ row_checkpointing() {
     done
 }
 
-about=$work/about
-tell() { printf '%s\t%s\n' "$1" "$2" >>"$about"; }
+# What is wrong is said now, and not when its row's turn comes.
+for row in $rows; do [[ " $all_rows " = *" $row "* ]] || die "BENCH_ROWS: there is no row '$row'; write some of: $all_rows"; done
+[[ $repetitions =~ ^[1-9][0-9]*$ ]] || die "BENCH_REPETITIONS is '$repetitions': write a number from 1 on"
+[[ $updates =~ ^[1-9][0-9]*$ ]] || die "BENCH_UPDATES is '$updates': write a number from 1 on"
+if [ -n "$PEER_PYTHON" ]; then
+    versions='import torch, transformers, accelerate; print("torch", torch.__version__, "transformers", transformers.__version__, "accelerate", accelerate.__version__)'
+    peers=$("$PEER_PYTHON" -c "$versions" 2>"$work/log") || die "PEER_PYTHON is '$PEER_PYTHON', and that is no Python with torch, transformers and accelerate" "$work/log"
+fi
+
 tell date "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
 tell cpu "$(awk -F ': *' '/^model name/ { name = $2 } /^cpu family/ { family = $2 } /^model\t/ { model = $2 } END { print name ", family " family ", model " model }' /proc/cpuinfo)"
 tell cores "$(nproc)"
 tell kernel "$(uname -r)"
 tell stagecoach "$("$stagecoach" --version | paste -sd ';' | sed 's/ \+/ /g')"
-[ -z "$PEER_PYTHON" ] || tell peers "$("$PEER_PYTHON" -c 'import torch, transformers, accelerate; print("torch", torch.__version__, "transformers", transformers.__version__, "accelerate", accelerate.__version__)')"
+[ -z "$PEER_PYTHON" ] || tell peers "$peers"
 tell "load at the start" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
 
 for row in $rows; do
     echo "bench: $row" >&2
     case "$row" in
     gpt2-fp32 | gpt2-bf16) row_gpt2 "${row#gpt2-}" ;;
-    ceilings | kernels | ranks | small | startup | checkpointing) "row_$row" ;;
-    *) die "there is no row '$row'" ;;
+    *) "row_$row" ;;
     esac
 done
 tell "load at the end" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
-awk -v json=bench.json -f "$here/report.awk" "$about" "$results"
