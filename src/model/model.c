@@ -92,7 +92,9 @@ double sgc_model_flops_per_token(const sgc_model *m, int64_t T)
     return 6 * in_products + 6 * (double)(m->options.n_layer * T * m->options.n_embd);
 }
 
-void sgc_unit_init_slice(const sgc_unit *u, uint64_t seed, int64_t first, int64_t n, float *out)
+enum { PIECE = 16384 };
+
+static void init_piece(const sgc_unit *u, uint64_t seed, int64_t first, int64_t n, float *out)
 {
     memset(out, 0, (size_t)n * sizeof(*out));
     for (int k = 0; k < u->n_params; k++) {
@@ -107,6 +109,13 @@ void sgc_unit_init_slice(const sgc_unit *u, uint64_t seed, int64_t first, int64_
             for (int64_t i = 0; i < to - from; i++)
                 x[i] = 1;
     }
+}
+
+/* Memory belongs to where the thread is that touches it first: updates are cut in the same way. */
+void sgc_unit_init_slice(const sgc_unit *u, uint64_t seed, int64_t first, int64_t n, float *out)
+{
+#pragma omp parallel for schedule(static) if (n >= 2 * PIECE)
+    for (int64_t i = 0; i < n; i += PIECE) init_piece(u, seed, first + i, n - i < PIECE ? n - i : PIECE, out + i);
 }
 
 const sgc_param_spec *sgc_unit_param_at(const sgc_unit *u, int64_t e)
