@@ -46,6 +46,20 @@ done
 loss() { grep '"loss":' "$work/$1/metrics.jsonl" | tail -n 1 | sed 's/.*"loss":\([0-9.]*\).*/\1/'; }
 check "bf16 ends within 1 % of the loss of fp32" awk -v a="$(loss fp32)" -v b="$(loss bf16)" 'BEGIN { print a, b; exit !(a > 0 && b > 0.99 * a && b < 1.01 * a && a != b) }'
 
+# The same with the quickstart itself.
+if [ "${STAGECOACH_TEST_ALL:-0}" != 1 ]; then
+    skip "bf16 in the quickstart" "STAGECOACH_TEST_ALL=1 runs it"
+elif command -v bible >/dev/null && bible -f gen1:1-rev22:21 >"$work/kjv.txt"; then
+    for precision in fp32 bf16; do
+        check "200 updates of the quickstart in $precision" ranks 2 "$STAGECOACH" train "$top/conf/quickstart.cfg" --data.train_file "$work/kjv.txt" \
+            --output_dir "$work/quickstart-$precision" --max_steps 200 --evaluation_strategy no --save_strategy no --bf16 "$([ $precision = bf16 ] && echo true || echo false)"
+    done
+    check "in bf16 it ends within 1 % of the loss of fp32" awk -v a="$(loss quickstart-fp32)" -v b="$(loss quickstart-bf16)" \
+        'BEGIN { print a, b; exit !(a > 0 && b > 0.99 * a && b < 1.01 * a && a != b) }'
+else
+    skip "bf16 in the quickstart" "the program bible is not installed"
+fi
+
 # Default mode: at one world size, stages that add in the same order.
 worlds=3; [ "${STAGECOACH_TEST_ALL:-0}" = 1 ] && worlds="1 2 3 4"
 for n in $worlds; do
@@ -81,6 +95,8 @@ cases="2,1 4,3"; [ "${STAGECOACH_TEST_ALL:-0}" = 1 ] && cases="1,1 1,3 2,0 2,1 2
 for c in $cases; do
     check "... and on ${c%,*} ranks at stage ${c#*,} ends with its bits" full_and_compare "full-$c" "${c%,*}" "${c#*,}" $((4 / ${c%,*}))
 done
+
+OMP_NUM_THREADS=2 check "... as do 2 threads" full_and_compare full-threads 2 2 2
 
 mkdir "$work/resumed" && cp -a "$work/w3-s0/checkpoint-3" "$work/w3-s0/metrics.jsonl" "$work/resumed/"
 check "a stop and a resume repeat the bits" train_and_compare w3-s0 resumed 3 2 1 --resume_from_checkpoint latest
