@@ -17,6 +17,15 @@ no_matrix_library_is_refused() {
         env -C "$work/none" "$top/configure" --with-onednn=/nowhere CPPFLAGS="-I$work/hidden"
 }
 
+# As the header of the oneDNN of this build, but for another kind of threads.
+onednn_for_other_threads_is_refused() {
+    mkdir -p "$work/tbb/include"
+    printf '#include_next <dnnl.h>\n#undef DNNL_CPU_RUNTIME\n#define DNNL_CPU_RUNTIME DNNL_RUNTIME_TBB\n' >"$work/tbb/include/dnnl.h"
+    if ! grep -q '^#define HAVE_ONEDNN 1' "$build/config.h"; then skip onednn_for_other_threads_is_refused "this build has no oneDNN"; return; fi
+    refuses onednn_for_other_threads_is_refused 1 'oneDNN, which was asked for, has threads of another kind than OpenMP' \
+        env -C "$work/none" "$top/configure" --with-onednn="$work/tbb"
+}
+
 # cuda VERSION KIND...: the bin/nvcc of a toolkit that says its version and the kinds of GPUs that it knows, and can do nothing more
 cuda() {
     local version=$1 bin=$work/cuda-$1/bin; shift
@@ -132,6 +141,7 @@ cblas_learns_as_onednn_does() {
 }
 
 no_matrix_library_is_refused
+onednn_for_other_threads_is_refused
 what_cuda_cannot_do_is_refused
 check install_puts_everything_in_its_place install_puts_everything
 check uninstall_leaves_no_file uninstall_removes_everything
