@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,17 +56,24 @@ void sgc_threads_share(sgc_threads *t, const uint64_t *mask, int n_ranks, int ra
     if (t->n < 1) t->n = 1;
 }
 
+const char *sgc_threads_advice(const sgc_threads *t, int n_ranks, char advice[96])
+{
+    if (n_ranks > t->n_node_cores) snprintf(advice, 96, "start no more than %d rank%s on it", t->n_node_cores, t->n_node_cores == 1 ? "" : "s");
+    else snprintf(advice, 96, "%sset OMP_NUM_THREADS=%d", n_ranks > 1 ? "start fewer ranks, or " : "", t->n_node_cores / n_ranks);
+    return advice;
+}
+
 /* Once for the node where all is shared; a rank that is bound too narrowly says so itself. */
 static void warn(const sgc_threads *t, const sgc_world *w)
 {
+    char advice[96];
     if (t->n > t->n_cores && t->n_cores < t->n_node_cores)
         sgc_log_warning("the %d threads of a rank share the %d core%s that it is bound to: bind ranks to more (mpirun --map-by slot:PE=%d, srun "
                         "--cpus-per-task=%d) or to none (OMPI_MCA_hwloc_base_binding_policy=none), or set OMP_NUM_THREADS=%d", t->n, t->n_cores,
                         t->n_cores == 1 ? "" : "s", t->n, t->n, t->n_cores);
     else if (t->n_node > t->n_node_cores && w->node_rank == 0)
-        sgc_log_warning("%d rank%s with %d threads in all share %d core%s of the node: start fewer ranks, or set OMP_NUM_THREADS=%d", w->node_size,
-                        w->node_size == 1 ? "" : "s", t->n_node, t->n_node_cores, t->n_node_cores == 1 ? "" : "s",
-                        t->n_node_cores > w->node_size ? t->n_node_cores / w->node_size : 1);
+        sgc_log_warning("%d rank%s with %d thread%s in all share %d core%s of the node: %s", w->node_size, w->node_size == 1 ? "" : "s", t->n_node,
+                        t->n_node == 1 ? "" : "s", t->n_node_cores, t->n_node_cores == 1 ? "" : "s", sgc_threads_advice(t, w->node_size, advice));
 }
 
 /* The masks of all ranks of the node: each adds its own row. */

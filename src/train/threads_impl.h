@@ -24,6 +24,8 @@ void sgc_threads_bind(const sgc_threads *t);
 
 /* The arithmetic, for tests. mask: [n_ranks][words] of the CPUs of each rank of the node; core: [64 * words] the core of each CPU. */
 void sgc_threads_share(sgc_threads *t, const uint64_t *mask, int n_ranks, int rank, int words, const int *core);
+/* What to do about more threads than cores on a node with so many ranks. Returns advice. */
+const char *sgc_threads_advice(const sgc_threads *t, int n_ranks, char advice[96]);
 /* 0: text is NULL or empty. A list (nested regions) counts by its first number. SGC_ECONFIG. */
 sgc_status sgc_threads_parse(const char *text, int *n);
 

@@ -138,6 +138,17 @@ START_TEST(threads_with_a_core_for_each_stay_on_it)
 }
 END_TEST
 
+START_TEST(what_to_do_about_too_many_threads_fits_the_case)
+{
+    char advice[96];
+    const sgc_threads two_cores = {.n_node_cores = 2}, many = {.n_node_cores = 16}, one = {.n_node_cores = 1};
+    ck_assert_str_eq(sgc_threads_advice(&two_cores, 1, advice), "set OMP_NUM_THREADS=2");
+    ck_assert_str_eq(sgc_threads_advice(&many, 5, advice), "start fewer ranks, or set OMP_NUM_THREADS=3");
+    ck_assert_str_eq(sgc_threads_advice(&two_cores, 16, advice), "start no more than 2 ranks on it"); /* one thread each is too many */
+    ck_assert_str_eq(sgc_threads_advice(&one, 4, advice), "start no more than 1 rank on it");
+}
+END_TEST
+
 START_TEST(threads_that_share_cores_or_that_the_user_places_are_left_free)
 {
     static uint64_t all[SGC_CORES_WORDS], after[SGC_CORES_WORDS];
@@ -154,4 +165,5 @@ END_TEST
 
 UNIT_MAIN("threads", a_number_of_threads_is_taken, anything_else_is_refused_and_named, ranks_without_a_binding_divide_the_cores,
           bound_ranks_have_a_thread_for_each_core_of_theirs, there_is_always_one_thread, what_the_user_says_goes_first,
-          threads_with_a_core_for_each_stay_on_it, threads_that_share_cores_or_that_the_user_places_are_left_free)
+          threads_with_a_core_for_each_stay_on_it, what_to_do_about_too_many_threads_fits_the_case,
+          threads_that_share_cores_or_that_the_user_places_are_left_free)
