@@ -4,7 +4,7 @@
 # What was measured before a row failed, or before it was interrupted, is shown all the same.
 #   PEER_PYTHON=/path/to/python   a Python with torch, transformers and accelerate: the peers are measured in the same run, in turns with
 #                                 ours, so that noise meets both. Without it their lines are missing.
-#   BENCH_ROWS="small startup"    only these rows of: ceilings kernels gpt2-fp32 gpt2-bf16 ranks small startup checkpointing
+#   BENCH_ROWS="small startup"    only these rows of: ceilings kernels gpt2-fp32 gpt2-bf16 ranks overlap small startup checkpointing
 #   BENCH_REPETITIONS=3           rounds of each row
 #   BENCH_UPDATES=3               counted updates of a round, with GPT-2 124M
 set -u
@@ -13,7 +13,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../../jobscripts/one-node.sh"
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 PEER_PYTHON=${PEER_PYTHON:-}
-all_rows="ceilings kernels gpt2-fp32 gpt2-bf16 ranks small startup checkpointing"
+all_rows="ceilings kernels gpt2-fp32 gpt2-bf16 ranks overlap small startup checkpointing"
 rows=${BENCH_ROWS:-$all_rows}
 repetitions=${BENCH_REPETITIONS:-3}
 updates=${BENCH_UPDATES:-3}
@@ -155,6 +155,18 @@ row_ranks() {
     local i
     for ((i = 0; i < repetitions; i++)); do
         ranks_ours 0; ranks_peer ddp; ranks_ours 1; ranks_peer zero; ranks_ours 2; ranks_ours 3; ranks_peer fsdp2
+    done
+}
+
+# The same updates profiled: what rank 0 waits for messages, and how long others are under way beside its work
+row_overlap() {
+    local i stage
+    for ((i = 0; i < repetitions; i++)); do
+        for stage in 0 1 2 3; do
+            gpt2 2 1 2 256 --zero.stage $stage --profile "$updates"
+            say overlap "messages, exposed" "stage $stage" ms "$(sed -n 's/.*communication of an update: \([0-9.]*\) ms exposed.*/\1/p' "$work/log")"
+            say overlap "messages, hidden" "stage $stage" ms "$(sed -n 's/.* ms exposed, \([0-9.]*\) ms hidden.*/\1/p' "$work/log")"
+        done
     done
 }
 
