@@ -22,6 +22,8 @@ check "the table is of three updates after the first" says profiled "Profile: up
 check "a product has a rate" says profiled " linear +h +8\.0 .* GFLOP/s"
 check "another op has the bytes it moves" says profiled " residual_norm +h +3\.0 .* GB/s"
 check "waiting is told apart" says profiled " all_gather, waited "
+shares() { sed -n 's/.* ms  *\([0-9.-]*\) %.*/\1/p' "$work/profiled.log"; }
+check "all shares together are the whole" awk '$1 < 0 { exit 1 } { sum += $1; n++ } END { print sum, n; exit !(n > 10 && sum > 99 && sum < 101) }' <(shares)
 check "communication is exposed or hidden" says profiled "communication of an update: [0-9.]+ ms exposed, [0-9.]+ ms hidden"
 trace=$work/profiled/trace.json
 check "trace.json has a lane for each rank" is "$(grep -o '"name":"rank [0-9]*' "$trace" | paste -sd' ')" '"name":"rank 0 "name":"rank 1'
@@ -49,6 +51,10 @@ check "a run with the probe" train probed 2 --device.gemm_probe
 check "... says how fast the machine is" says probed "Matrix products +[0-9.]+ GFLOP/s by all ranks"
 check "... logs the utilization" grep -q '"model_flops_utilization":0\.[0-9]' "$work/probed/metrics.jsonl"
 check "... and writes it into run.json" grep -qE '"model_flops_utilization": [0-9.e-]+,' "$work/probed/run.json"
+# 6 for each parameter but the 32 x 24 of the positions, and 6 x 2 layers x 32 positions x 24 for attention
+check "... which is that of the tokens per second" awk '{ gsub(/[",:]/, ""); of[$1] = $2 } END { u = of["tokens_per_second"] * (6 * (of["n_parameters"] - 32 * 24) + 6 * 2 * 32 * 24) / \
+    of["gemm_flops_per_second"]; print u, of["model_flops_utilization"]; exit !(u > 0 && of["model_flops_utilization"] > 0.999 * u && of["model_flops_utilization"] < 1.001 * u) }' \
+    "$work/probed/run.json"
 check "without the probe there is none" grep -q '"model_flops_utilization": null' "$work/plain/run.json"
 check "the probe changes no loss" is "$(train probed3 2 --device.gemm_probe --zero.stage 3 && curve probed3)" "$(curve plain)"
 
