@@ -378,6 +378,7 @@ sgc_status sgc_save_advance(sgc_save *s)
     }
     if (s->phase == SGC_PHASE_WRITE && spreads(s)) {
         SGC_TRY(begin_spread(s));
+        if (s->rank == 0) sgc_log_debug("files of %s travel to other nodes", s->final);
         enter(s, SGC_PHASE_SPREAD);
     } else if (s->phase != SGC_PHASE_PUBLISH) {
         sgc_spread_free(s->spreading);
