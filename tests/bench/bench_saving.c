@@ -26,8 +26,8 @@ typedef struct bench {
     char *copy, *other;       /* [n_bytes], touched */
     char *travel;             /* [TRAVEL], touched */
     int64_t n_bytes;          /* of this rank's shards */
-    /* the best of all turns; what training waits, with the copy in it that it waits for */
-    double plain_s, saved_s, plain_copy_s, copy_s, waited_s, partner_copy_s, partner_waited_s, cold_s, warm_s, cold_share, warm_share;
+    /* the best of all turns; what training waits, with the copy in it that it waits for; the longest look at files that travel */
+    double plain_s, saved_s, plain_copy_s, copy_s, waited_s, partner_copy_s, partner_waited_s, longest_s, cold_s, warm_s, cold_share, warm_share;
 } bench;
 
 static void keep_best(double *best, double s)
@@ -77,7 +77,7 @@ static sgc_status save_behind(bench *b, const sgc_ckpt_job *job, double *best_co
     sgc_save *s = NULL;
     char path[SGC_PATH_MAX];
     sgc_barrier(b->w.all);
-    double start_s = sgc_time_s(), waited_s, moved_s = 0;
+    double start_s = sgc_time_s(), waited_s, moved_s = 0, longest_s = 0;
     SGC_TRY(sgc_ckpt_begin(&s, job, b->copy));
     waited_s = agreed_s(b, start_s);
     double copy_s = sgc_save_copy_s(s);
@@ -86,7 +86,9 @@ static sgc_status save_behind(bench *b, const sgc_ckpt_job *job, double *best_co
         bool travels;
         start_s = sgc_time_s();
         SGC_TRY(sgc_save_move(s, &travels));
-        moved_s += sgc_time_s() - start_s;
+        double look_s = sgc_time_s() - start_s;
+        moved_s += look_s;
+        if (look_s > longest_s) longest_s = look_s;
         double n_late = !sgc_save_is_ready(s);
         SGC_TRY(sgc_max_double(b->w.all, &n_late, 1));
         if (n_late > 0) {
@@ -98,6 +100,8 @@ static sgc_status save_behind(bench *b, const sgc_ckpt_job *job, double *best_co
         waited_s += agreed_s(b, start_s);
     }
     SGC_TRY(sgc_max_double(b->w.all, &moved_s, 1));
+    SGC_TRY(sgc_max_double(b->w.all, &longest_s, 1));
+    if (job->nodes) keep_best(&b->longest_s, longest_s);
     keep_best(best_copy_s, copy_s);
     keep_best(best_waited_s, waited_s + moved_s);
     strcpy(path, sgc_save_path(s));
@@ -203,7 +207,8 @@ static void print(const bench *b, int n_turns)
     printf("  write and fsync %.0f MiB/s, save %.0f MiB/s (%.0f %%)\n", total / b->plain_s, total / b->saved_s, 100 * b->plain_s / b->saved_s);
     printf("  training waits %.3f s for a save in the background, %.3f s of it for the copy; a plain copy takes %.3f s\n", b->waited_s, b->copy_s, b->plain_copy_s);
     if (b->w.size > 1)
-        printf("  training waits %.3f s for one that sends a copy to the next rank, %.3f s of it for the copy in memory\n", b->partner_waited_s, b->partner_copy_s);
+        printf("  training waits %.3f s for one that sends a copy to the next rank, %.3f s of it for the copy in memory, %.3f s at most at a time afterwards\n",
+               b->partner_waited_s, b->partner_copy_s, b->longest_s);
     printf("  resume reads %.0f MiB/s from the disk (hashes take %.1f %% of the time), %.0f MiB/s from the page cache (%.1f %%)\n", total / b->cold_s, 100 * b->cold_share,
            total / b->warm_s, 100 * b->warm_share);
 }

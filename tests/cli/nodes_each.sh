@@ -18,11 +18,11 @@ mkdir "$work/kept-each" && cp -r "$work"/disk-[01] "$work/kept-each"
 again() { check "... and goes on" train local/out 4 --save_on_each_node --resume_from_checkpoint auto --max_steps 22
     check "... on every node, to the same end" is "$(for d in 0 1; do same_state "$work/kept-each/disk-1/out/checkpoint-22" "$work/disk-$d/out/checkpoint-22" || echo differs; done)" ""
     check "... without leftovers" is "$(ls -A "$work"/disk-?/out | grep -c '\.tmp')" 0; }
-to_kill=(local/out 4 --save_on_each_node --max_steps 22)
+to_kill=(local/out 4 --save_on_each_node --max_steps 22 --checkpoint.buffer_size 65536)
 for rank in 0 2; do
     [ -e "$fault" ] || { skip "kills" "$fault was not built"; break; }
     disks 2
-    for at in $(kills "$([ $rank = 0 ] && echo rename:2 || echo fsync:3)" $rank "$work/local" "${to_kill[@]}"); do
+    for at in $(kills "$([ $rank = 0 ] && echo rename:2 || echo fallocate:2 fsync:3)" $rank "$work/local" "${to_kill[@]}"); do
         disks 2
         check "a job is killed while nodes save, at call $at of rank $rank" killed "$at" $rank "$work/local" "${to_kill[@]}"
         again
