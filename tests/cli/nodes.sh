@@ -108,7 +108,7 @@ done
 
 # a disk of one node that fails when files have come, or finds no room for what comes
 faults="fsync:2 fsync:3 fallocate:2"
-[ "${STAGECOACH_TEST_ALL:-0}" = 0 ] || faults="$(printf 'fsync:%d ' 1 2 3 4 5 6 7) fallocate:2 pwrite:60"
+[ "${STAGECOACH_TEST_ALL:-0}" = 0 ] || faults="$(printf 'fsync:%d ' 1 2 3 4 5 6 7) fallocate:2 pwrite:40"
 for how in partner xor; do
     for at in $faults; do
         [ -e "$fault" ] || { skip "faults while files travel" "$fault was not built"; break 2; }
@@ -138,6 +138,7 @@ for how in partner xor; do
         --max_steps 1000000 --save_steps 100 --checkpoint.overlap skip --logging_steps 1 --log_level debug &
     launcher=$!
     check "$how: training goes on beside files that travel" goes_on_beside "beside-$how"
+    check "... through as much memory as was allowed" has "beside-$how" 'written in the background from copies of .* per rank, sent to other nodes through 8.0 KiB$'
     kill -USR1 "$(pgrep -f "^$STAGECOACH train $work/tiny.cfg" | head -n 1)"
     wait $launcher
     check "... a signal ends it" is $? 75
