@@ -133,7 +133,7 @@ goes_on_beside() {
 for how in partner xor; do
     [ -e "$fault" ] || { skip "training beside files that travel" "$fault was not built"; break; }
     disks 2
-    slowly=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --checkpoint.buffer_size 8192)
+    slowly=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy "$how" --checkpoint.buffer_size 8192)
     LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=2 FAULT_CALL=pwrite FAULT_AT=1 FAULT_KIND=SLEEP FAULT_MS=40 train "beside-$how" 4 "${slowly[@]}" \
         --max_steps 1000000 --save_steps 100 --checkpoint.overlap skip --logging_steps 1 --log_level debug &
     launcher=$!

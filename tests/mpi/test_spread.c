@@ -27,7 +27,8 @@ typedef struct job {
 static sgc_status start(job *j)
 {
     sgc_status st = SGC_OK;
-    sgc_model_options o = {.vocab_size = 29, .n_positions = 12, .n_embd = 24, .n_layer = 2, .n_head = 2, .layer_norm_epsilon = 1e-5, .tie_word_embeddings = true};
+    sgc_model_options o = {.vocab_size = 29, .n_positions = 12, .n_embd = 24, .n_layer = 2, .n_head = 2, .layer_norm_epsilon = 1e-5,
+                           .tie_word_embeddings = true};
     *j = (job){0};
     SGC_TRY(sgc_world_set_nodes(&world, 1));
     SGC_TRY(sgc_model_make(&j->model, &o, 29));
@@ -264,5 +265,5 @@ START_TEST(a_node_that_cannot_write_what_comes_fails_the_save_on_all)
 }
 END_TEST
 
-MPI_UNIT_MAIN("spread", files_travel_while_ranks_do_other_things, who_does_not_train_on_sends_the_rest_at_once, a_save_that_is_given_up_leaves_no_message_behind,
-              a_node_that_cannot_write_what_comes_fails_the_save_on_all)
+MPI_UNIT_MAIN("spread", files_travel_while_ranks_do_other_things, who_does_not_train_on_sends_the_rest_at_once,
+              a_save_that_is_given_up_leaves_no_message_behind, a_node_that_cannot_write_what_comes_fails_the_save_on_all)
