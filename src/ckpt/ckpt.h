@@ -72,6 +72,11 @@ sgc_status sgc_ckpt_check_apart(const sgc_world *w, const char *directory);
 /* What nodes with directories of their own hold of each other's shards; the first three as checkpoint.redundancy. */
 typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_XOR, SGC_SPREAD_ALL } sgc_spread_kind;
 
+/* Does this rank exchange files with other nodes? */
+bool sgc_spread_takes_part(const sgc_world *w, const sgc_ckpt_files *files, sgc_spread_kind kind);
+/* Memory that files of shards of so many bytes can make use of at most while they travel; with less, they travel in more pieces. */
+size_t sgc_spread_most_bytes(const sgc_ckpt_files *files, sgc_spread_kind kind, size_t n_shard_bytes);
+
 typedef struct sgc_ckpt_job {
     const char *output_dir;
     sgc_group *group;
@@ -84,6 +89,8 @@ typedef struct sgc_ckpt_job {
     const sgc_ckpt_files *files; /* NULL: one shard file per rank                                  */
     const sgc_world *nodes;    /* output_dir is another directory on every node; NULL: all ranks see the same */
     sgc_spread_kind spread;    /* then                                                            */
+    void *travel;              /* memory for what travels to other nodes, of ranks that sgc_spread_takes_part; NULL: two blocks, taken for the time */
+    size_t travel_bytes;       /* the same on all ranks                                           */
     int64_t *index_bytes;      /* [in,out] size of checkpoint.h5, kept from save to save; 0: not known yet. NULL is allowed */
 } sgc_ckpt_job;
 
@@ -104,7 +111,10 @@ sgc_status sgc_ckpt_write(const sgc_ckpt_job *job, char path[SGC_PATH_MAX]);
 typedef struct sgc_save sgc_save;
 sgc_status sgc_ckpt_begin(sgc_save **s, const sgc_ckpt_job *job, void *buffer);
 size_t sgc_save_buffer_bytes(const sgc_zero *engine, const sgc_model *model);
-bool sgc_save_is_ready(const sgc_save *s);   /* this rank's thread has done its part                     */
+/* While files travel to other nodes: those that have arrived make room for the next; again and again, by the main thread. Not collective; waits for
+ * nothing. SGC_ECOMM is fatal for the job. travels: there is more to come. */
+sgc_status sgc_save_move(sgc_save *s, bool *travels);
+bool sgc_save_is_ready(const sgc_save *s);   /* this rank has done its part                              */
 bool sgc_save_is_over(const sgc_save *s);
 sgc_status sgc_save_advance(sgc_save *s);
 sgc_status sgc_save_finish(sgc_save *s);     /* advance until it is over                                  */
@@ -115,7 +125,7 @@ const char *sgc_save_path(const sgc_save *s);
 double sgc_save_start_s(const sgc_save *s);
 double sgc_save_copy_s(const sgc_save *s);   /* what copying the shards into the buffer took             */
 int64_t sgc_save_bytes(const sgc_save *s);   /* of a directory, to who keeps it, once the save is over    */
-void sgc_save_free(sgc_save *s);             /* NULL is allowed                                           */
+void sgc_save_free(sgc_save *s);             /* NULL is allowed; by all ranks, as messages may be under way */
 
 typedef struct sgc_ckpt sgc_ckpt;
 /**

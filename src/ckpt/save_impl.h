@@ -7,13 +7,15 @@
 
 #include "ckpt/spread_impl.h"
 
-typedef enum sgc_save_phase { SGC_PHASE_WRITE, SGC_PHASE_PUBLISH, SGC_PHASE_FOLLOW, SGC_PHASE_OVER } sgc_save_phase;
+typedef enum sgc_save_phase { SGC_PHASE_WRITE, SGC_PHASE_SPREAD, SGC_PHASE_PUBLISH, SGC_PHASE_FOLLOW, SGC_PHASE_OVER } sgc_save_phase;
 
 struct sgc_save {
     sgc_group *group;         /* borrowed */
     const sgc_model *model;   /* borrowed */
     const sgc_world *nodes;   /* borrowed; NULL: one directory for all */
     sgc_spread_kind spread;
+    void *travel;             /* borrowed; NULL: none yet */
+    size_t travel_bytes;
     int rank, world_size;
     bool keeps;               /* this rank keeps the directory: rank 0, or the first of each node */
     char output_dir[SGC_PATH_MAX], temporary[SGC_PATH_MAX], final[SGC_PATH_MAX], shard[SGC_PATH_MAX];
@@ -36,6 +38,7 @@ struct sgc_save {
     int64_t n_index;
     sgc_str manifest;         /* owned */
     int64_t *sets;            /* owned: [world_size] as of sgc_spread_sets */
+    sgc_spread *spreading;    /* owned: while files travel to other nodes */
     bool is_published;        /* by this rank */
     char *lines;              /* owned: rank 0: what the ranks sent, world_size reports */
     int64_t *n_lines_of;      /* owned: [world_size] */
@@ -46,8 +49,8 @@ struct sgc_save {
     pthread_t thread;
     sgc_status (*follow)(void *); /* the local work of the phase that the caller added, NULL: none */
     void *follow_arg;         /* borrowed */
-    atomic_bool is_ready;     /* the local work of the phase is done */
-    sgc_status local;         /* its result, and why */
+    atomic_bool is_ready;     /* the local work of the phase, or of its part, is done */
+    sgc_status local;         /* its result, the first that is not good, and why */
     char message[SGC_ERR_BYTES];
 };
 

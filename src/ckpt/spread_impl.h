@@ -8,14 +8,29 @@ typedef struct sgc_spread_job {
     sgc_spread_kind how;
     const sgc_world *world;
     const sgc_ckpt_files *files;
-    const char *directory;    /* of this node's checkpoint */
-    const char *path;         /* of the shard file that this rank leads */
-    int64_t n_file_bytes, piece_bytes; /* piece: what travels at a time */
-    const int *file_of_node;  /* [n_nodes] files that this rank's counterparts lead; partner and xor */
+    const char *directory;    /* of this node's checkpoint; borrowed until the end */
+    int64_t n_file_bytes;     /* of the shard file that this rank leads */
+    int file, file_before;    /* partner and xor: that file, and the one that this rank's counterpart on the node before leads */
+    void *memory;             /* borrowed until the end; NULL: it is taken */
+    size_t memory_bytes;      /* the same on all ranks */
 } sgc_spread_job;
 
-/* Collective, agreed, after all shard files are written. What other nodes sent is not synced. */
-sgc_status sgc_spread(const sgc_spread_job *j);
+/*
+ * What travels to other nodes, after all shard files are written, is cut into pieces. Two are on their way at a time: while the messages of one are under
+ * way (sgc_spread_next), what came with the one before is written and the one after is read (sgc_spread_work). What came is not synced.
+ *   begin  collective, agreed.
+ *   work   local, by whichever thread, once after begin and after each next. Its first error comes back from each call from then on, while messages go on.
+ *   end    of the messages under way: sgc_transfer_end.
+ *   next   after work and end: starts the messages of the next piece. By the main thread, as begin and end. Not collective: each rank in its own time.
+ *   free   by all ranks; first sends what others may be waiting for.
+ */
+typedef struct sgc_spread sgc_spread;
+sgc_status sgc_spread_begin(sgc_spread **p, const sgc_spread_job *j);
+sgc_status sgc_spread_work(sgc_spread *p);
+sgc_status sgc_spread_end(sgc_spread *p, bool waits, bool *has_ended);
+sgc_status sgc_spread_next(sgc_spread *p);
+bool sgc_spread_is_last(const sgc_spread *p); /* no messages are under way or to come: the work that follows is the last */
+void sgc_spread_free(sgc_spread *p);          /* NULL is allowed */
 
 /* Collective. file_of [world size]: 1 + the file that node-local rank q of node k leads, or 0, at q * n_nodes + k. SGC_ECONFIG: uneven nodes. */
 sgc_status sgc_spread_sets(const sgc_world *w, const sgc_ckpt_files *files, int64_t *file_of);

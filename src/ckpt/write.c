@@ -201,32 +201,48 @@ done:
     return st;
 }
 
-/* Collective: files, or their replacement, to other nodes. */
-static sgc_status spread(sgc_save *s)
+/* Collective: files, or their replacement, begin to travel to other nodes. */
+static sgc_status begin_spread(sgc_save *s)
 {
     sgc_status st = SGC_OK;
-    int n_nodes = s->nodes->n_nodes, *file_of_node = NULL;
-    if (s->spread == SGC_SPREAD_PARTNER || s->spread == SGC_SPREAD_XOR) {
+    const sgc_world *w = s->nodes;
+    sgc_spread_job job = {.how = s->spread, .world = w, .files = s->files, .directory = s->temporary, .n_file_bytes = s->layout.n_bytes,
+                          .memory = s->travel, .memory_bytes = s->travel_bytes};
+    if (s->spread != SGC_SPREAD_ALL) {
         s->sets = calloc((size_t)s->world_size, sizeof(*s->sets));
-        file_of_node = calloc((size_t)n_nodes, sizeof(*file_of_node));
-        if (!s->sets || !file_of_node) st = sgc_err(SGC_ENOMEM, "no memory for the list of nodes");
+        if (!s->sets) st = sgc_err(SGC_ENOMEM, "no memory for the list of nodes");
         SGC_AGREE(s->group);
-        SGC_TRY(sgc_spread_sets(s->nodes, s->files, s->sets));
-        for (int k = 0; k < n_nodes; k++) file_of_node[k] = (int)s->sets[s->nodes->node_rank * n_nodes + k] - 1;
+        SGC_TRY(sgc_spread_sets(w, s->files, s->sets));
+        const int64_t *set = &s->sets[w->node_rank * w->n_nodes];
+        job.file = (int)set[w->node_index] - 1;
+        job.file_before = (int)set[(w->node_index + w->n_nodes - 1) % w->n_nodes] - 1;
     }
-    SGC_TRY(sgc_spread(&(sgc_spread_job){.how = s->spread, .world = s->nodes, .files = s->files, .directory = s->temporary, .path = s->shard,
-                                         .n_file_bytes = s->layout.n_bytes, .piece_bytes = s->block_size, .file_of_node = file_of_node}));
+    SGC_TRY(sgc_spread_begin(&s->spreading, &job));
 done:
-    free(file_of_node);
     return st;
+}
+
+static bool spreads(const sgc_save *s) { return s->spread != SGC_SPREAD_NONE && s->nodes && s->nodes->n_nodes > 1; }
+
+static sgc_status work_of_phase(sgc_save *s)
+{
+    switch (s->phase) {
+    case SGC_PHASE_WRITE: return write_local(s);
+    case SGC_PHASE_SPREAD: return sgc_spread_work(s->spreading);
+    case SGC_PHASE_PUBLISH: return publish_local(s);
+    default: return s->follow(s->follow_arg);
+    }
 }
 
 /* The local work of a phase, in whichever thread. Errors are kept by thread: the message is taken along. */
 static void *work(void *arg)
 {
     sgc_save *s = arg;
-    s->local = s->phase == SGC_PHASE_WRITE ? write_local(s) : s->phase == SGC_PHASE_PUBLISH ? publish_local(s) : s->follow(s->follow_arg);
-    if (s->local != SGC_OK) snprintf(s->message, sizeof(s->message), "%s", sgc_err_message());
+    sgc_status st = work_of_phase(s);
+    if (st != SGC_OK && s->local == SGC_OK) {
+        s->local = st;
+        snprintf(s->message, sizeof(s->message), "%s", sgc_err_message());
+    }
     sgc_err_clear();
     atomic_store(&s->is_ready, true);
     return NULL;
@@ -265,6 +281,30 @@ static sgc_status leave(sgc_save *s)
     return s->local == SGC_OK ? SGC_OK : sgc_err(s->local, "%s", s->message);
 }
 
+/* As long as it is done with what it has, the thread gets the next piece, and so do other nodes. waits: for all of them. Messages are the main thread's. */
+static sgc_status move(sgc_save *s, bool waits)
+{
+    sgc_status st = SGC_OK;
+    while (!sgc_spread_is_last(s->spreading)) {
+        bool has_ended;
+        if (waits) join(s);
+        SGC_TRY(sgc_spread_end(s->spreading, waits, &has_ended));
+        if (!has_ended || !atomic_load(&s->is_ready)) break;
+        join(s);
+        SGC_TRY(sgc_spread_next(s->spreading));
+        enter(s, SGC_PHASE_SPREAD);
+    }
+done:
+    return st;
+}
+
+sgc_status sgc_save_move(sgc_save *s, bool *travels)
+{
+    sgc_status st = s->phase == SGC_PHASE_SPREAD ? move(s, false) : SGC_OK;
+    *travels = s->phase == SGC_PHASE_SPREAD && !sgc_spread_is_last(s->spreading);
+    return st;
+}
+
 static void fail(sgc_save *s)
 {
     /* After a failed agreement no rank writes any more. A node may have published before another failed. */
@@ -281,7 +321,8 @@ sgc_status sgc_save_begin(sgc_save **out, const sgc_ckpt_job *job, const sgc_ckp
     if (!s) st = sgc_err(SGC_ENOMEM, "no memory for a save");
     SGC_AGREE(job->group);
     *s = (sgc_save){.group = job->group, .model = job->model, .rank = sgc_group_rank(job->group), .world_size = sgc_group_size(job->group),
-                    .nodes = job->nodes, .spread = job->spread,
+                    .nodes = job->nodes, .spread = job->spread, .travel = job->travel,
+                    .travel_bytes = job->travel ? job->travel_bytes : 2 * (size_t)job->block_size,
                     .state = *job->state, .info = *job->info, .block_size = job->block_size, .files = job->files, .n_parts = n_parts,
                     .start_s = sgc_time_s(), .phase = SGC_PHASE_OVER, .in_background = in_background};
     s->keeps = s->nodes ? s->nodes->node_rank == 0 : s->rank == 0;
@@ -312,7 +353,7 @@ done:
     return st;
 }
 
-bool sgc_save_is_ready(const sgc_save *s) { return atomic_load(&s->is_ready); }
+bool sgc_save_is_ready(const sgc_save *s) { return atomic_load(&s->is_ready) && (s->phase != SGC_PHASE_SPREAD || sgc_spread_is_last(s->spreading)); }
 bool sgc_save_is_over(const sgc_save *s) { return s->phase == SGC_PHASE_OVER; }
 const char *sgc_save_path(const sgc_save *s) { return s->final; }
 double sgc_save_start_s(const sgc_save *s) { return s->start_s; }
@@ -328,14 +369,20 @@ sgc_status sgc_save_advance(sgc_save *s)
         s->phase = SGC_PHASE_OVER;
         return SGC_OK;
     }
+    if (s->phase == SGC_PHASE_SPREAD) SGC_TRY(move(s, true));
     st = leave(s);
     SGC_AGREE(s->group);
-    if (s->phase == SGC_PHASE_WRITE) {
-        if (sgc_files_are_shared(s->files)) {
-            st = sgc_shard_hash_mixed(&s->layout, s->shard, s->block_size, &s->hashes);
-            SGC_AGREE(s->group);
-        }
-        if (s->nodes) SGC_TRY(spread(s));
+    if (s->phase == SGC_PHASE_WRITE && sgc_files_are_shared(s->files)) {
+        st = sgc_shard_hash_mixed(&s->layout, s->shard, s->block_size, &s->hashes);
+        SGC_AGREE(s->group);
+    }
+    if (s->phase == SGC_PHASE_WRITE && spreads(s)) {
+        SGC_TRY(begin_spread(s));
+        if (s->rank == 0) sgc_log_debug("files of %s travel to other nodes", s->final);
+        enter(s, SGC_PHASE_SPREAD);
+    } else if (s->phase != SGC_PHASE_PUBLISH) {
+        sgc_spread_free(s->spreading);
+        s->spreading = NULL;
         SGC_TRY(sgc_save_gather(s));
         if (s->nodes) SGC_TRY(sgc_save_compose_shared(s));
         enter(s, SGC_PHASE_PUBLISH);
@@ -368,6 +415,7 @@ void sgc_save_free(sgc_save *s)
 {
     if (!s) return;
     join(s);
+    sgc_spread_free(s->spreading);
     sgc_shard_layout_free(&s->layout);
     sgc_shard_hashes_free(&s->hashes);
     sgc_files_free(s->own_files);

@@ -129,9 +129,18 @@ sgc_status sgc_bcast_bytes(sgc_group *g, void *data, int64_t n_bytes, int root);
 /* Different sizes per rank, result on root only (owned, free): parts one after the other, sizes in n_bytes_of [size] (owned by caller). */
 sgc_status sgc_gather_bytes(sgc_group *g, const void *data, int64_t n_bytes, char **all, int64_t *n_bytes_of, int root);
 sgc_status sgc_barrier(sgc_group *g);
+/*
+ * Bytes that travel while other things go on. Each is asynchronous: buffers are lent until its end. All ranks of the group start the same ones in the
+ * same order. A rank starts the next only after the end of the last; none waits for the others but in an end that waits. One message each: up to
+ * 2 GiB. SGC_ECOMM and SGC_ENOMEM are fatal for the job.
+ */
+typedef struct sgc_transfer sgc_transfer;
 /* n_bytes to one rank, as many from another; buffers do not overlap. Only with as many bytes on all ranks of the ring. */
-sgc_status sgc_exchange_bytes(sgc_group *g, const void *sent, int to, void *received, int from, int64_t n_bytes);
-sgc_status sgc_xor_bytes(sgc_group *g, void *data, int64_t n_bytes, int root); /* exclusive or over ranks; on root in place */
+sgc_status sgc_transfer_exchange(sgc_transfer **t, sgc_group *g, const void *sent, int to, void *received, int from, int64_t n_bytes);
+sgc_status sgc_transfer_xor(sgc_transfer **t, sgc_group *g, void *data, int64_t n_bytes, int root); /* exclusive or over ranks; on root in place */
+sgc_status sgc_transfer_broadcast(sgc_transfer **t, sgc_group *g, void *data, int64_t n_bytes, int root);
+/* Let messages move; waits: until they are there. Then *t is freed and becomes NULL, which is allowed too. */
+sgc_status sgc_transfer_end(sgc_transfer **t, bool waits, bool *has_ended);
 
 /**
  * Agree on a status. Collective; every rank must call it. If any rank failed, all return the status of the lowest failing

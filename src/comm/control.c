@@ -120,38 +120,3 @@ sgc_status sgc_barrier(sgc_group *g)
 done:
     return st;
 }
-
-sgc_status sgc_exchange_bytes(sgc_group *g, const void *sent, int to, void *received, int from, int64_t n_bytes)
-{
-    sgc_status st = SGC_OK;
-    sgc_group_count_call(g, SGC_CONTROL);
-    if (is_alone(g)) {
-        memcpy(received, sent, (size_t)n_bytes);
-        return SGC_OK;
-    }
-    for (int64_t i = 0; i < n_bytes;) {
-        int m = piece_bytes(n_bytes, i);
-        SGC_MPI(MPI_Sendrecv((const char *)sent + i, m, MPI_BYTE, to, 0, (char *)received + i, m, MPI_BYTE, from, 0, g->control,
-                             MPI_STATUS_IGNORE));
-        i += m;
-    }
-    sgc_group_count(g, SGC_CONTROL, 0, n_bytes);
-done:
-    return st;
-}
-
-sgc_status sgc_xor_bytes(sgc_group *g, void *data, int64_t n_bytes, int root)
-{
-    sgc_status st = SGC_OK;
-    sgc_group_count_call(g, SGC_CONTROL);
-    if (is_alone(g)) return SGC_OK;
-    for (int64_t i = 0; i < n_bytes;) {
-        int m = piece_bytes(n_bytes, i);
-        char *at = (char *)data + i;
-        SGC_MPI(MPI_Reduce(g->rank == root ? MPI_IN_PLACE : at, g->rank == root ? at : NULL, m, MPI_BYTE, MPI_BXOR, root, g->control));
-        i += m;
-    }
-    sgc_group_count(g, SGC_CONTROL, 0, n_bytes);
-done:
-    return st;
-}

@@ -32,10 +32,11 @@ static sgc_status make_node_groups(sgc_world *w, MPI_Comm comm)
     w->node_rank = w->node->rank;
     w->node_size = w->node->size;
 
-    SGC_MPI(MPI_Comm_split(MPI_COMM_WORLD, w->node_rank, w->rank, &comm));
+    /* Nodes are numbered by their first ranks, whichever of their ranks speaks for them; every node has one of those. */
+    int first = w->rank;
+    SGC_MPI(MPI_Bcast(&first, 1, MPI_INT, 0, w->node->control));
+    SGC_MPI(MPI_Comm_split(MPI_COMM_WORLD, w->node_rank, first, &comm));
     SGC_TRY(sgc_group_make(&w->across, comm, w->rank));
-
-    /* Nodes are numbered by their first ranks; every node has one of those. */
     int node[2] = {w->across->rank, w->across->size};
     SGC_MPI(MPI_Bcast(node, 2, MPI_INT, 0, w->node->control));
     w->node_index = node[0];

@@ -168,6 +168,7 @@ static sgc_status update(sgc_run *r)
     }
     SGC_TRY(sgc_zero_finish_gradients(r->engine, &control->square));
     bool own_loss_is_bad = control->loss.n_nan + control->loss.n_pos_inf + control->loss.n_neg_inf > 0;
+    SGC_TRY(sgc_saving_move(r));
     SGC_TRY(sgc_control_agree(control, r->world->all, sgc_saving_is_ready(&r->saving)));
 
     double loss = sgc_exact_value(&control->loss) / (double)r->plan.update_targets;

@@ -100,8 +100,9 @@ sgc_status sgc_report_start(sgc_run *r)
                  sgc_format_bytes((double)r->other_arena_bytes, b), t->gradient_checkpointing ? "without" : "with",
                  r->arena_bytes > r->train_arena_bytes ? ", more for evaluation" : "");
     if (r->saving.buffer)
-        sgc_log_info("  Checkpoints                  %d shard file%s, written in the background from copies of %s per rank",
-                     sgc_files_count(r->saving.files), sgc_files_count(r->saving.files) == 1 ? "" : "s", sgc_format_bytes((double)r->saving.buffer_bytes, a));
+        sgc_log_info("  Checkpoints                  %d shard file%s, written in the background from copies of %s per rank%s%s",
+                     sgc_files_count(r->saving.files), sgc_files_count(r->saving.files) == 1 ? "" : "s", sgc_format_bytes((double)r->saving.buffer_bytes, a),
+                     r->saving.travel ? ", sent to other nodes through " : "", r->saving.travel ? sgc_format_bytes((double)r->saving.travel_bytes, b) : "");
     else
         sgc_log_info("  Checkpoints                  %d shard file%s, written while training stands still", sgc_files_count(r->saving.files),
                      sgc_files_count(r->saving.files) == 1 ? "" : "s");

@@ -9,11 +9,40 @@
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 
+/* Training waited since then; to wait for the end of what is done in the background is not what a save costs. */
+static void count_wait(sgc_run *r, double *since_s, bool is_cost)
+{
+    double now_s = sgc_time_s(), waited_s = now_s - *since_s;
+    r->saving.waited_s += waited_s;
+    if (is_cost) r->saving.cost_s += waited_s;
+    r->window_start_s += waited_s; /* tokens_per_second is that of training */
+    *since_s = now_s;
+}
+
+/* Between the calls of an update. */
+static bool move_between(void *run)
+{
+    sgc_run *r = run;
+    sgc_saving *s = &r->saving;
+    bool travels = false;
+    double since_s = sgc_time_s();
+    if (!s->save || s->moved != SGC_OK) return false;
+    s->moved = sgc_save_move(s->save, &travels);
+    count_wait(r, &since_s, false);
+    return travels;
+}
+
+sgc_status sgc_saving_move(sgc_run *r)
+{
+    move_between(r);
+    return r->saving.moved;
+}
+
 /* Bytes that all ranks of this node want, and that the node has. */
-static sgc_status fits_node(const sgc_run *r, bool *fits)
+static sgc_status fits_node(const sgc_run *r, size_t n_bytes, bool *fits)
 {
     sgc_status st = SGC_OK;
-    int64_t wanted = (int64_t)r->saving.buffer_bytes + sgc_memory_untouched();
+    int64_t wanted = (int64_t)n_bytes + sgc_memory_untouched();
     double available = (double)sgc_memory_available("");
     SGC_TRY(sgc_sum_int64(r->world->node, &wanted, 1));
     SGC_TRY(sgc_min_double(r->world->node, &available, 1));
@@ -22,31 +51,65 @@ done:
     return st;
 }
 
+/* What files can make use of, and the option allows, to travel to other nodes: the same on all ranks, 0 if none do. sends: this rank takes part. */
+static size_t travel_bytes(const sgc_run *r, bool *sends)
+{
+    const sgc_spread_kind kinds[2] = {r->t->save_on_each_node ? SGC_SPREAD_ALL : SGC_SPREAD_NONE, (sgc_spread_kind)r->config->checkpoint.redundancy};
+    size_t most = 0;
+    *sends = false;
+    for (int i = 0; i < 2 && r->world->n_nodes > 1; i++) {
+        if (kinds[i] == SGC_SPREAD_NONE) continue;
+        size_t n_bytes = sgc_spread_most_bytes(r->saving.files, kinds[i], r->saving.buffer_bytes);
+        if (n_bytes > most) most = n_bytes;
+        *sends = *sends || sgc_spread_takes_part(r->world, r->saving.files, kinds[i]);
+    }
+    return most < (size_t)r->config->checkpoint.buffer_size ? most : (size_t)r->config->checkpoint.buffer_size;
+}
+
+static sgc_status take_local(sgc_run *r, bool sends)
+{
+    sgc_saving *s = &r->saving;
+    s->buffer = sgc_device_alloc_staging(&r->device, SGC_MEM_CHECKPOINT, s->buffer_bytes);
+    if (s->buffer && sends) s->travel = sgc_mem_alloc(SGC_MEM_CHECKPOINT, s->travel_bytes);
+    if (!s->buffer || (sends && !s->travel)) return SGC_ENOMEM;
+    memset(s->buffer, 0, s->buffer_bytes);
+    if (sends) memset(s->travel, 0, s->travel_bytes);
+    return SGC_OK;
+}
+
+static void give_back(sgc_saving *s, sgc_device *device)
+{
+    if (s->buffer) sgc_device_free(device, s->buffer);
+    sgc_mem_free(s->travel);
+    s->buffer = s->travel = NULL;
+    s->travel_bytes = 0;
+}
+
 /* Taken and touched now: under overcommit only touching tells whether memory is there, and later would be too late. */
 static sgc_status take_buffer(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
-    bool fits;
+    bool fits, sends;
     s->buffer_bytes = sgc_save_buffer_bytes(r->engine, r->model);
-    SGC_TRY(fits_node(r, &fits));
+    s->travel_bytes = travel_bytes(r, &sends);
+    const size_t n_bytes = s->buffer_bytes + (sends ? s->travel_bytes : 0);
+    SGC_TRY(fits_node(r, n_bytes, &fits));
     int64_t n_refused = !fits;
     SGC_TRY(sgc_sum_int64(r->world->all, &n_refused, 1));
     if (n_refused == 0) {
-        s->buffer = sgc_device_alloc_staging(&r->device, SGC_MEM_CHECKPOINT, s->buffer_bytes);
-        n_refused = !s->buffer;
+        n_refused = take_local(r, sends) != SGC_OK;
         sgc_err_clear();
-        if (s->buffer) memset(s->buffer, 0, s->buffer_bytes);
         SGC_TRY(sgc_sum_int64(r->world->all, &n_refused, 1));
     }
     if (n_refused > 0) {
         char size[32];
-        sgc_device_free(&r->device, s->buffer);
-        s->buffer = NULL;
+        give_back(s, &r->device);
         if (r->world->rank == 0)
             sgc_log_warning("there is no memory for copies of the shards (%s per rank): training stands still while a checkpoint is written; use more "
-                            "nodes, or write checkpoint.async = false", sgc_format_bytes((double)s->buffer_bytes, size));
+                            "nodes, or write checkpoint.async = false", sgc_format_bytes((double)n_bytes, size));
     }
+    if (s->travel_bytes > 0) sgc_zero_bind_aside(r->engine, move_between, r);
 done:
     return st;
 }
@@ -207,16 +270,6 @@ done:
     return st;
 }
 
-/* Training waited since then; to wait for the end of what is done in the background is not what a save costs. */
-static void count_wait(sgc_run *r, double *since_s, bool is_cost)
-{
-    double now_s = sgc_time_s(), waited_s = now_s - *since_s;
-    r->saving.waited_s += waited_s;
-    if (is_cost) r->saving.cost_s += waited_s;
-    r->window_start_s += waited_s; /* tokens_per_second is that of training */
-    *since_s = now_s;
-}
-
 /* Collective: one phase, or (to_end) all of them. */
 static sgc_status advance(sgc_run *r, bool to_end)
 {
@@ -277,7 +330,7 @@ sgc_status sgc_saving_start(sgc_run *r, bool must)
     describe(r, &info);
     sgc_ckpt_job job = {.output_dir = r->t->output_dir, .group = r->world->all, .engine = r->engine, .model = r->model, .state = &r->state,
                         .info = &info, .config_text = text.text, .block_size = r->config->checkpoint.block_size, .files = s->files,
-                        .index_bytes = &s->index_bytes};
+                        .index_bytes = &s->index_bytes, .travel = s->travel, .travel_bytes = s->travel_bytes};
     s->is_local = r->config->checkpoint.local_dir && !must && ++s->n_since_flush < r->config->checkpoint.flush_every;
     if (s->is_local) {
         job.output_dir = r->local_dir;
@@ -322,6 +375,6 @@ void sgc_saving_free(sgc_saving *s, sgc_device *device)
     sgc_save_free(s->save);
     sgc_str_free(&s->report);
     sgc_files_free(s->files);
-    if (s->buffer) sgc_device_free(device, s->buffer);
+    give_back(s, device);
     *s = (sgc_saving){0};
 }

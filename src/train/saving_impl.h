@@ -14,6 +14,9 @@ typedef struct sgc_saving {
     sgc_ckpt_files *files;    /* owned */
     void *buffer;             /* owned: copies of this rank's shards; NULL: saves are synchronous */
     size_t buffer_bytes;
+    void *travel;             /* owned: what files travel through to other nodes, on ranks that send; NULL: taken while they do */
+    size_t travel_bytes;      /* the same on all ranks; 0: nothing travels */
+    sgc_status moved;         /* what became of messages that were let move while training goes on */
     int64_t index_bytes;      /* of checkpoint.h5, once known */
     sgc_save *save;           /* owned: under way */
     int64_t step;             /* of the last save that was begun */
@@ -38,6 +41,8 @@ typedef struct sgc_saving {
 sgc_status sgc_saving_setup(struct sgc_run *r);
 /* Collective: save the state after this update. must: also if it has to wait for a save under way. */
 sgc_status sgc_saving_start(struct sgc_run *r, bool must);
+/* Files travel on to other nodes; once per update, and the engine does it in between. Not collective; waits for nothing. SGC_ECOMM is fatal for the job. */
+sgc_status sgc_saving_move(struct sgc_run *r);
 /* Collective, after each agreement: takes the save a phase on once all ranks have done their part. */
 sgc_status sgc_saving_poll(struct sgc_run *r);
 /* Collective: wait for the save under way; SGC_EIO if the last save of the run failed. */

@@ -13,13 +13,22 @@ static void let_messages_move(void *arg)
 {
     sgc_zero *z = arg;
     double start_s = sgc_time_s();
-    if (start_s < z->next_progress_s || !z->ops->progress(z->group)) return;
+    if (start_s < z->next_progress_s) return;
+    bool any = z->ops->progress && z->ops->progress(z->group);
+    if (z->aside && z->aside(z->aside_arg)) any = true;
+    if (!any) return;
     double end_s = sgc_time_s(), pause_s = 9 * (end_s - start_s);
     z->next_progress_s = end_s + (pause_s > 1e-3 ? pause_s : 1e-3);
     sgc_trace_wait("progress", start_s);
 }
 
-static bool needs_progress(const sgc_zero *z) { return z->ops->progress && sgc_group_size(z->group) > 1; }
+void sgc_zero_bind_aside(sgc_zero *z, bool (*call)(void *arg), void *arg)
+{
+    z->aside = call;
+    z->aside_arg = arg;
+}
+
+static bool needs_progress(const sgc_zero *z) { return (z->ops->progress || z->aside) && sgc_group_size(z->group) > 1; }
 static void bind_progress(sgc_zero *z, sgc_graph *g) { sgc_graph_bind_between(g, needs_progress(z) ? let_messages_move : NULL, z); }
 
 /* Stage 3: start the gathers of this time. The own part goes into its place first. */
@@ -195,6 +204,7 @@ sgc_status sgc_zero_train_micro(sgc_zero *z, sgc_graph *g, int64_t micro)
         else
             sgc_graph_forward(g, unit);
         end_stays(z, p, time);
+        if (z->aside && sgc_group_size(z->group) > 1) let_messages_move(z); /* a unit that a device repeats from a recording makes no calls in between */
         if (!backward || !reduces) continue;
         SGC_TRY(start_reductions(z, time));
         SGC_TRY(end_reductions(z, time - p->reduce_times, micro));

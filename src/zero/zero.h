@@ -52,6 +52,9 @@ sgc_device *sgc_zero_device(const sgc_zero *z);
 /* Collective: shards were changed from outside; makes whole copies again where the stage holds them. */
 sgc_status sgc_zero_loaded(sgc_zero *z);
 
+/* Called between the calls of a unit, about every millisecond, to let messages move that are not the engine's; its answer: there were some. NULL: none. */
+void sgc_zero_bind_aside(sgc_zero *z, bool (*call)(void *arg), void *arg);
+
 /* Collective: forward pass over all units; units are gathered ahead and released behind. */
 sgc_status sgc_zero_forward(sgc_zero *z, sgc_graph *g);
 /* Collective: forward and backward of micro-batch `micro` of n_micro; the gradients of a unit are reduced as soon as its backward is done. */

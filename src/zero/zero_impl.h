@@ -37,6 +37,8 @@ struct sgc_zero {
     char *buffer;          /* gathered parameters, working gradients, arriving parts           */
     sgc_update_part *parts; /* owned: of the unit whose update is asked for; room for those of any         */
     double next_progress_s; /* when messages are to be given a chance to move again              */
+    bool (*aside)(void *arg); /* NULL: nothing else has messages                                         */
+    void *aside_arg;          /* borrowed                                                                */
     char *parameters, *gradient_memory, *optimizer, *partial_memory; /* owned: what the units' pointers are into */
 };
 

@@ -85,15 +85,16 @@ refuses "show says why it cannot" 1 'is only what node 1 of 3 holds of a checkpo
 check "verify finds a damaged parity" is "$(ckpt verify "$part/checkpoint-12" | paste -sd' ' | sed 's/.*: damaged/damaged/')" "damaged   shards/parity-00003: does not fit its hash"
 
 # kills while nodes save, and while what they have is put together
-to_kill=(run 6 "${local_options[@]}" --checkpoint.redundancy xor)
+local_id() { sed -n 's/.*"local_id": "\(.*\)".*/\1/p' "$work/run/run.json"; } # a job that was killed before its first save ended begins afresh, with another
+to_kill=(run 6 "${local_options[@]}" --checkpoint.redundancy xor --checkpoint.buffer_size 65536)
 for rank in 0 2; do
     [ -e "$fault" ] || { skip "kills" "$fault was not built"; break; }
     rm -rf "$work/run"; disks 3
-    for at in $(kills "$([ $rank = 0 ] || echo rename:1)" $rank "$work/local" "${to_kill[@]}"); do
+    for at in $(kills "$([ $rank = 0 ] || echo fallocate:4 rename:1)" $rank "$work/local" "${to_kill[@]}"); do
         rm -rf "$work/run"; disks 3
         check "a job is killed while nodes save, at call $at of rank $rank" killed "$at" $rank "$work/local" "${to_kill[@]}"
         check "... and goes on" train "${to_kill[@]}" --resume_from_checkpoint auto
-        check "... to the same end, without leftovers" is "$(same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20" && ls -A "$work/run" "$work"/disk-?/ckpt/* | grep -c '\.tmp')" 0
+        check "... to the same end, without leftovers" is "$(same_state "$work/straight/checkpoint-20" "$work/run/checkpoint-20" && ls -A "$work/run" "$work"/disk-?/ckpt/"$(local_id)" | grep -c '\.tmp')" 0
     done
     restored xor; rm -rf "$work/disk-0" && mkdir "$work/disk-0"
     for at in $(kills "$([ $rank = 0 ] && echo rename:1 || echo fsync:1)" $rank "$work/run/.checkpoint-12" "${to_kill[@]}" --resume_from_checkpoint latest); do
@@ -105,18 +106,44 @@ for rank in 0 2; do
     done
 done
 
-# a disk of one node that fails while files travel
-syncs="2 3 5"
-[ "${STAGECOACH_TEST_ALL:-0}" = 0 ] || syncs="1 2 3 4 5 6 7"
+# a disk of one node that fails when files have come, or finds no room for what comes
+faults="fsync:2 fsync:3 fallocate:2"
+[ "${STAGECOACH_TEST_ALL:-0}" = 0 ] || faults="$(printf 'fsync:%d ' 1 2 3 4 5 6 7) fallocate:2 pwrite:40"
 for how in partner xor; do
-    for k in $syncs; do
+    for at in $faults; do
         [ -e "$fault" ] || { skip "faults while files travel" "$fault was not built"; break 2; }
         disks 2
-        LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=$((k % 2 * 2)) FAULT_CALL=fsync FAULT_AT=$k FAULT_KIND=EIO check "$how: a disk of a node fails at sync $k" \
-            train "fails-$how-$k" 4 --checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --max_steps 6
-        check "... which is said once" is "$(grep -c 'ERROR .*checkpoint-2 could not be saved: rank .*Input/output error' "$work/fails-$how-$k.log")" 1
+        k=${at#*:}
+        LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=$((k % 2 * 2)) FAULT_CALL=${at%:*} FAULT_AT=$k FAULT_KIND=EIO check "$how: a disk of a node fails at $at" \
+            train "fails-$how-$at" 4 --checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy $how --checkpoint.buffer_size 4096 --max_steps 6
+        check "... which is said once" is "$(grep -c 'ERROR .*checkpoint-2 could not be saved: rank .*Input/output error' "$work/fails-$how-$at.log")" 1
         check "... leaves nothing on any node, and the next is whole" is "$(kept "$work"/disk-0/ckpt/*)/$(kept "$work"/disk-1/ckpt/*)" "checkpoint-4/checkpoint-4"
     done
+done
+
+# Training goes on while files travel to a node that writes slowly. A signal meanwhile ends it when they are there.
+# goes_on_beside NAME: there are updates after they set out, and they are still on their way
+goes_on_beside() {
+    for ((i = 0; i < 600; i++)); do
+        awk '/files of .*checkpoint-100 travel/ { t = 1 } t && /update [0-9]+\// { n++ } END { exit n < 5 }' "$work/$1.log" && break
+        sleep 0.1
+    done
+    awk '/files of .*checkpoint-100 travel/ { t = 1 } /saved .*checkpoint-100 / { exit } t && /update [0-9]+\// { n++ } END { exit n < 5 }' "$work/$1.log"
+}
+for how in partner xor; do
+    [ -e "$fault" ] || { skip "training beside files that travel" "$fault was not built"; break; }
+    disks 2
+    slowly=(--checkpoint.local_dir "$work/local/ckpt" --checkpoint.flush_every 100 --checkpoint.redundancy "$how" --checkpoint.buffer_size 8192)
+    LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=2 FAULT_CALL=pwrite FAULT_AT=1 FAULT_KIND=SLEEP FAULT_MS=40 train "beside-$how" 4 "${slowly[@]}" \
+        --max_steps 1000000 --save_steps 100 --checkpoint.overlap skip --logging_steps 1 --log_level debug &
+    launcher=$!
+    check "$how: training goes on beside files that travel" goes_on_beside "beside-$how"
+    check "... through as much memory as was allowed" has "beside-$how" 'written in the background from copies of .* per rank, sent to other nodes through 8.0 KiB$'
+    kill -USR1 "$(pgrep -f "^$STAGECOACH train $work/tiny.cfg" | head -n 1)"
+    wait $launcher
+    check "... a signal ends it" is $? 75
+    check "... when they are there" has "beside-$how" 'saved .*/checkpoint-100 '
+    check "... whole" ckpt verify "$work"/disk-?/ckpt/*/checkpoint-*
 done
 
 # synced NODE: of each file of its checkpoint there is an fsync by one of its ranks

@@ -18,16 +18,24 @@ mkdir "$work/kept-each" && cp -r "$work"/disk-[01] "$work/kept-each"
 again() { check "... and goes on" train local/out 4 --save_on_each_node --resume_from_checkpoint auto --max_steps 22
     check "... on every node, to the same end" is "$(for d in 0 1; do same_state "$work/kept-each/disk-1/out/checkpoint-22" "$work/disk-$d/out/checkpoint-22" || echo differs; done)" ""
     check "... without leftovers" is "$(ls -A "$work"/disk-?/out | grep -c '\.tmp')" 0; }
-to_kill=(local/out 4 --save_on_each_node --max_steps 22)
+to_kill=(local/out 4 --save_on_each_node --max_steps 22 --checkpoint.buffer_size 65536)
 for rank in 0 2; do
     [ -e "$fault" ] || { skip "kills" "$fault was not built"; break; }
     disks 2
-    for at in $(kills "$([ $rank = 0 ] && echo rename:2 || echo fsync:3)" $rank "$work/local" "${to_kill[@]}"); do
+    for at in $(kills "$([ $rank = 0 ] && echo rename:2 || echo fallocate:2 fsync:3)" $rank "$work/local" "${to_kill[@]}"); do
         disks 2
         check "a job is killed while nodes save, at call $at of rank $rank" killed "$at" $rank "$work/local" "${to_kill[@]}"
         again
     done
 done
+if [ -e "$fault" ]; then
+    disks 2
+    LD_PRELOAD=$fault FAULT_ROOT=$work/local FAULT_RANKS=2 FAULT_CALL=fallocate FAULT_AT=3 FAULT_KIND=ENOSPC check "a node finds no room for what comes from the other" \
+        train local/out 4 --save_on_each_node --checkpoint.buffer_size 4096 --max_steps 4
+    check "... which is said once" is "$(grep -c 'ERROR .*checkpoint-2 could not be saved: rank 2 .*shards/shard-00001-of-00004.h5 .*No space left' "$work/local/out.log")" 1
+    check "... leaves nothing on any node, and the next is whole, in many pieces" "$STAGECOACH" ckpt verify "$work"/disk-[01]/out/checkpoint-4
+    check "... alone" is "$(kept "$work/disk-0/out")/$(kept "$work/disk-1/out")" "checkpoint-4/checkpoint-4"
+fi
 new_disk() { rm -rf "$work"/disk-? && cp -r "$work/kept-each"/disk-[01] "$work" && rm -rf "$work"/disk-1/out/checkpoint-22 "$work/disk-0" && mkdir "$work/disk-0"; }
 if [ -e "$fault" ]; then
     new_disk

@@ -18,9 +18,9 @@ void *__real_realloc(void *p, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t n, size_t bytes);
 void *__wrap_realloc(void *p, size_t bytes);
-void *__wrap_malloc(size_t bytes) { return n_allocations += counts_allocations, __real_malloc(bytes); }
-void *__wrap_calloc(size_t n, size_t bytes) { return n_allocations += counts_allocations, __real_calloc(n, bytes); }
-void *__wrap_realloc(void *p, size_t bytes) { return n_allocations += counts_allocations, __real_realloc(p, bytes); }
+void *__wrap_malloc(size_t bytes) { n_allocations += counts_allocations; return __real_malloc(bytes); }
+void *__wrap_calloc(size_t n, size_t bytes) { n_allocations += counts_allocations; return __real_calloc(n, bytes); }
+void *__wrap_realloc(void *p, size_t bytes) { n_allocations += counts_allocations; return __real_realloc(p, bytes); }
 #define COUNTED(call) (counts_allocations = true, st = (call), counts_allocations = false, st)
 
 typedef struct run {
