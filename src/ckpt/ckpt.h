@@ -132,7 +132,8 @@ int64_t sgc_ckpt_bytes(const sgc_ckpt *c);           /* of all files */
 bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer states */
 /**
  * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
- * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
+ * hash while it is read, through one bounded buffer or, if all of it is wanted, straight to `out`, whose content means nothing after an error. SGC_ECKPT
+ * names file and tensor.
  */
 sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64_t first, int64_t n, float *out);
 /**
