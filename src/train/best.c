@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "ckpt/inspect.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 
@@ -49,6 +50,37 @@ done:
     return st;
 }
 
+/* The checkpoint will take the place of the last weights: if they are nowhere else, it must be whole first. Collective. */
+static sgc_status check_whole(sgc_run *r, const char *path)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_report report = {0};
+    SGC_TRY(sgc_ckpt_verify(path, r->world->all, &report));
+    if (report.n_damages > 0) st = sgc_err(SGC_ECKPT, "%s/%s: %s", path, report.damages[0].file, report.damages[0].problem); /* rank 0 knows them */
+    SGC_AGREE(r->world->all);
+done:
+    sgc_ckpt_report_free(&report);
+    return st;
+}
+
+/* Every rank has the message of st. */
+static sgc_status refuse(sgc_run *r, sgc_status st, const char *path)
+{
+    char why[2 * SGC_PATH_MAX];
+    sgc_take_message(why);
+    if (r->saved_step != r->state.step) {
+        sgc_status saved = sgc_saving_start(r, true);
+        if (saved == SGC_OK) saved = sgc_saving_end(r);
+        if (saved != SGC_OK) {
+            if (r->world->rank == 0) sgc_log_error("%s", why);
+            return saved;
+        }
+    }
+    return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete, its last update, %lld, is saved, and nothing was "
+                   "deleted: put a whole copy in the place of the best and run it again with --resume_from_checkpoint latest, or choose another "
+                   "checkpoint (stagecoach ckpt ls %s)", why, path, (long long)r->state.step, r->t->output_dir);
+}
+
 sgc_status sgc_best_load(sgc_run *r)
 {
     sgc_status st = SGC_OK;
@@ -62,18 +94,14 @@ sgc_status sgc_best_load(sgc_run *r)
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, path, sizeof(path), 0));
     if (!path[0]) {
-        if (r->world->rank == 0) sgc_log_warning("no evaluation was saved: the model at the end is that of the last update (load_best_model_at_end)");
+        if (r->world->rank == 0)
+            sgc_log_warning("there is no checkpoint of an evaluation: the model at the end is that of the last update (load_best_model_at_end)");
         return SGC_OK;
     }
     st = sgc_ckpt_open(&c, path, r->world->all);
+    if (st == SGC_OK && r->saved_step != r->state.step) st = check_whole(r, path);
     if (st == SGC_OK) st = sgc_ckpt_load(c, r->engine, r->model, true, r->world->all);
-    if (st == SGC_ECKPT || st == SGC_EIO) { /* every rank has the message */
-        char why[2 * SGC_PATH_MAX];
-        const char *origin = sgc_err_origin();
-        snprintf(why, sizeof(why), "%s%s%s", origin, origin[0] ? ": " : "", sgc_err_message());
-        sgc_err_clear();
-        st = sgc_err(st, "%s; the training is complete and its last checkpoint is saved, but load_best_model_at_end cannot load the best", why);
-    }
+    if (st == SGC_ECKPT || st == SGC_EIO) st = refuse(r, st, path);
     if (st != SGC_OK) goto done;
     if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation of the best model");
     r->state.last_eval_loss = e.loss;
