@@ -45,7 +45,7 @@ typedef struct sgc_ckpt_info { /* root attributes */
     int64_t global_batch;     /* B * G * W in samples                                             */
     char date[32], host[64], dtype[16], isa[16], version[32];
     double loss, eval_loss;   /* NaN: none                                                        */
-    double save_s;            /* time of the save up to the manifest                              */
+    double save_s;            /* time of the save until the tensors were written, but not synced  */
     int64_t n_parameters;
 } sgc_ckpt_info;
 
