@@ -76,9 +76,9 @@ static sgc_status refuse(sgc_run *r, sgc_status st, const char *path)
             return saved;
         }
     }
-    return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete, its last update, %lld, is saved, and nothing was "
-                   "deleted: put a whole copy in the place of the best and run it again with --resume_from_checkpoint latest, or choose another "
-                   "checkpoint (stagecoach ckpt ls %s)", why, path, (long long)r->state.step, r->t->output_dir);
+    return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete and its last update, %lld, is saved: put a "
+                   "whole copy in the place of the best and run it again with --resume_from_checkpoint latest, or choose another checkpoint "
+                   "(stagecoach ckpt ls %s)", why, path, (long long)r->state.step, r->t->output_dir);
 }
 
 sgc_status sgc_best_load(sgc_run *r)
