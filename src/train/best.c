@@ -50,35 +50,30 @@ done:
     return st;
 }
 
-/* The checkpoint will take the place of the last weights: if they are nowhere else, it must be whole first. Collective. */
-static sgc_status check_whole(sgc_run *r, const char *path)
+/* Loading puts other weights in the place of the last. Where these are nowhere else, and the best may be damaged, they are saved first. Collective. */
+static sgc_status keep_last(sgc_run *r, const char *best)
 {
     sgc_status st = SGC_OK;
     sgc_ckpt_report report = {0};
-    SGC_TRY(sgc_ckpt_verify(path, r->world->all, &report));
-    if (report.n_damages > 0) st = sgc_err(SGC_ECKPT, "%s/%s: %s", path, report.damages[0].file, report.damages[0].problem); /* rank 0 knows them */
-    SGC_AGREE(r->world->all);
+    if (r->saved_step == r->state.step) return SGC_OK;
+    SGC_TRY(sgc_ckpt_verify(best, r->world->all, &report));
+    if (report.n_bad > 0) {
+        SGC_TRY(sgc_saving_start(r, true));
+        SGC_TRY(sgc_saving_end(r));
+    }
 done:
     sgc_ckpt_report_free(&report);
     return st;
 }
 
 /* Every rank has the message of st. */
-static sgc_status refuse(sgc_run *r, sgc_status st, const char *path)
+static sgc_status refuse(const sgc_run *r, sgc_status st, const char *best)
 {
     char why[2 * SGC_PATH_MAX];
     sgc_take_message(why);
-    if (r->saved_step != r->state.step) {
-        sgc_status saved = sgc_saving_start(r, true);
-        if (saved == SGC_OK) saved = sgc_saving_end(r);
-        if (saved != SGC_OK) {
-            if (r->world->rank == 0) sgc_log_error("%s", why);
-            return saved;
-        }
-    }
     return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete and its last update, %lld, is saved: put a "
                    "whole copy in the place of the best and run it again with --resume_from_checkpoint latest, or choose another checkpoint "
-                   "(stagecoach ckpt ls %s)", why, path, (long long)r->state.step, r->t->output_dir);
+                   "(stagecoach ckpt ls %s)", why, best, (long long)r->state.step, r->t->output_dir);
 }
 
 sgc_status sgc_best_load(sgc_run *r)
@@ -98,8 +93,8 @@ sgc_status sgc_best_load(sgc_run *r)
             sgc_log_warning("there is no checkpoint of an evaluation: the model at the end is that of the last update (load_best_model_at_end)");
         return SGC_OK;
     }
+    SGC_TRY(keep_last(r, path));
     st = sgc_ckpt_open(&c, path, r->world->all);
-    if (st == SGC_OK && r->saved_step != r->state.step) st = check_whole(r, path);
     if (st == SGC_OK) st = sgc_ckpt_load(c, r->engine, r->model, true, r->world->all);
     if (st == SGC_ECKPT || st == SGC_EIO) st = refuse(r, st, path);
     if (st != SGC_OK) goto done;
