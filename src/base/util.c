@@ -1,3 +1,5 @@
+#include "config.h"
+
 #include "base/util.h"
 
 #include <math.h>
@@ -8,6 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
+#ifdef HAVE_XXH3_64BITS_DISPATCH
+#include <xxh_x86dispatch.h> /* puts functions that choose among instruction sets in the place of the others; the values are the same */
+#endif
 
 static double clock_s(clockid_t clock)
 {

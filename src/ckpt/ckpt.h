@@ -45,7 +45,7 @@ typedef struct sgc_ckpt_info { /* root attributes */
     int64_t global_batch;     /* B * G * W in samples                                             */
     char date[32], host[64], dtype[16], isa[16], version[32];
     double loss, eval_loss;   /* NaN: none                                                        */
-    double save_s;            /* time of the save up to the manifest                              */
+    double save_s;            /* time of the save until the tensors were written, but not synced  */
     int64_t n_parameters;
 } sgc_ckpt_info;
 
@@ -142,7 +142,8 @@ int64_t sgc_ckpt_bytes(const sgc_ckpt *c);           /* of all files */
 bool sgc_ckpt_is_weights_only(const sgc_ckpt *c); /* it holds no optimizer states */
 /**
  * Read elements [first, first + n) of a slot of a unit's flat buffer (padding reads as 0). Local; every block is checked against its
- * hash while it is read, through one bounded buffer. SGC_ECKPT names file and tensor.
+ * hash while it is read, through one bounded buffer or, if all of it is wanted, straight to `out`, whose content means nothing after an error. SGC_ECKPT
+ * names file and tensor.
  */
 sgc_status sgc_ckpt_read(sgc_ckpt *c, const sgc_unit *unit, sgc_slot slot, int64_t first, int64_t n, float *out);
 /**

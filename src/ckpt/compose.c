@@ -112,17 +112,25 @@ done:
     return st;
 }
 
-sgc_status sgc_save_compose(sgc_save *s)
+sgc_status sgc_save_index(sgc_save *s)
 {
     sgc_status st = SGC_OK;
     size_t n_index;
-    int n_files = s->files->n_files;
     if (s->rank != 0) return SGC_OK;
     s->info.save_s = sgc_time_s() - s->start_s;
     SGC_TRY(sgc_index_make(s->model, &s->info, &s->state, s->parts, s->n_parts, s->files, &s->index, &n_index));
     s->n_index = (int64_t)n_index;
+done:
+    return st;
+}
+
+sgc_status sgc_save_compose(sgc_save *s)
+{
+    sgc_status st = SGC_OK;
+    int n_files = s->files->n_files;
+    if (s->rank != 0) return SGC_OK;
     sgc_manifest_put_head(&s->manifest, s->id, s->state.step, s->world_size, n_files, s->block_size);
-    sgc_manifest_put_bytes(&s->manifest, SGC_FILE_INDEX, n_files, s->index, n_index, s->block_size);
+    sgc_manifest_put_bytes(&s->manifest, SGC_FILE_INDEX, n_files, s->index, (size_t)s->n_index, s->block_size);
     sgc_manifest_put_bytes(&s->manifest, SGC_FILE_CONFIG, n_files, s->config_text, strlen(s->config_text), s->block_size);
     SGC_TRY(put_shard_files(s, &s->manifest));
     sgc_manifest_put_end(&s->manifest);

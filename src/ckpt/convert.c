@@ -30,6 +30,8 @@ typedef struct conversion {
     char final[SGC_PATH_MAX], temporary[SGC_PATH_MAX], parent[SGC_PATH_MAX];
     char *block;              /* owned: [block_size] of the file that is written */
     float *values;            /* owned: the elements of a block, whole ones also at its ends */
+    char *index;              /* owned: rank 0: [n_index] checkpoint.h5 */
+    size_t n_index;
     int64_t n_overflows, n_bytes;
 } conversion;
 
@@ -154,7 +156,12 @@ static sgc_status write_file(conversion *c, const char *name, const char *bytes,
     sgc_status st = SGC_OK;
     char path[SGC_PATH_MAX];
     SGC_TRY(sgc_path_join(path, c->temporary, name));
-    SGC_TRY(sgc_write_file_atomic(path, bytes, n_bytes));
+    SGC_TRY(sgc_room_reserve(path, (int64_t)n_bytes));
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot open %s", path);
+    st = sgc_pwrite_all(fd, bytes, n_bytes, 0, path);
+    if (st == SGC_OK && fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
     c->n_bytes += (int64_t)n_bytes;
 done:
     return st;
@@ -164,30 +171,28 @@ done:
 static sgc_status publish_local(conversion *c, const char *shard_lines, size_t n_line_bytes)
 {
     sgc_status st = SGC_OK;
-    char path[SGC_PATH_MAX], *index = NULL;
+    char path[SGC_PATH_MAX];
     const char *settings = c->from.ckpt->config_text;
-    size_t n_index;
     sgc_str manifest = {0};
     int n_files = c->files->n_files;
     SGC_TRY(sgc_path_join(path, c->temporary, "shards"));
     SGC_TRY(sgc_fsync_path(path));
-    SGC_TRY(sgc_index_make(c->from.model, &c->info, sgc_ckpt_get_state(c->from.ckpt), c->parts, c->n_parts, c->files, &index, &n_index));
-    SGC_TRY(write_file(c, "checkpoint.h5", index, n_index));
+    SGC_TRY(write_file(c, "checkpoint.h5", c->index, c->n_index));
     SGC_TRY(write_file(c, "config.cfg", settings, strlen(settings)));
     sgc_manifest_put_head(&manifest, c->info.id, c->info.step, c->info.world_size, n_files, c->block_size);
     sgc_manifest_put_dtype(&manifest, c->dtype);
-    sgc_manifest_put_bytes(&manifest, SGC_FILE_INDEX, n_files, index, n_index, c->block_size);
+    sgc_manifest_put_bytes(&manifest, SGC_FILE_INDEX, n_files, c->index, c->n_index, c->block_size);
     sgc_manifest_put_bytes(&manifest, SGC_FILE_CONFIG, n_files, settings, strlen(settings), c->block_size);
     sgc_str_append(&manifest, shard_lines, n_line_bytes);
     sgc_manifest_put_end(&manifest);
     SGC_TRY(write_file(c, SGC_MANIFEST_NAME, manifest.text, manifest.n));
+    SGC_TRY(sgc_fsync_path(c->temporary));
     if (rename(c->temporary, c->final) != 0) {
         st = sgc_err_errno(SGC_EIO, "cannot rename %s to %s", c->temporary, c->final);
         goto done;
     }
     SGC_TRY(sgc_fsync_path(c->parent));
 done:
-    free(index);
     sgc_str_free(&manifest);
     return st;
 }
@@ -275,23 +280,24 @@ static sgc_status check_outside(const conversion *c)
     return st;
 }
 
-/* All but the index and what HDF5 adds: too little room is said before the first byte, the rest when it is written. */
-static int64_t n_value_bytes(const conversion *c)
+/* All but the manifest and what HDF5 adds to shards: too little room is said before the first byte, for the rest when it is written. */
+static int64_t n_bytes_needed(const conversion *c)
 {
-    int64_t n = 0;
+    int64_t n = (int64_t)c->n_index + (int64_t)strlen(c->from.ckpt->config_text);
     for (int k = 0; k < c->n_parts; k++) n += c->parts[k].flat.n_shard * c->info.world_size * sgc_dtype_bytes(c->dtype);
     return n;
 }
 
-static sgc_status make_directories_local(const conversion *c)
+static sgc_status make_directories_local(conversion *c)
 {
     sgc_status st = SGC_OK;
     char shards[SGC_PATH_MAX];
     SGC_TRY(check_outside(c));
     name_leftovers(c);
+    SGC_TRY(sgc_index_make(c->from.model, &c->info, sgc_ckpt_get_state(c->from.ckpt), c->parts, c->n_parts, c->files, &c->index, &c->n_index));
     SGC_TRY(sgc_path_join(shards, c->temporary, "shards"));
     SGC_TRY(sgc_make_dirs(shards));
-    SGC_TRY(sgc_room_check(c->temporary, n_value_bytes(c)));
+    SGC_TRY(sgc_room_check(c->temporary, n_bytes_needed(c)));
 done:
     return st;
 }
@@ -332,6 +338,7 @@ done:
     free(c.parts);
     sgc_mem_free(c.block);
     sgc_mem_free(c.values);
+    free(c.index);
     sgc_str_free(&lines);
     free(all);
     free(n_bytes_of);

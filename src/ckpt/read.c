@@ -53,13 +53,27 @@ done:
     return st;
 }
 
+/* A link to its neighbour, as OUTPUT_DIR/best: what it leads to now is what is read to the end, and what messages name. */
+static void follow_link(char path[SGC_PATH_MAX])
+{
+    char target[SGC_NAME_MAX];
+    size_t n_path = strlen(path);
+    while (n_path > 1 && path[n_path - 1] == '/') path[--n_path] = '\0';
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    if (n <= 0 || memchr(target, '/', (size_t)n)) return;
+    target[n] = '\0';
+    char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if ((size_t)(name - path) + (size_t)n < SGC_PATH_MAX) strcpy(name, target);
+}
+
 static sgc_status new_ckpt(sgc_ckpt **c, const char *path)
 {
     *c = calloc(1, sizeof(**c));
     if (!*c) return sgc_err(SGC_ENOMEM, "no memory to open %s", path);
     (*c)->fd = (*c)->open_file = (*c)->block_file = -1;
-    if (snprintf((*c)->path, SGC_PATH_MAX, "%s", path) < SGC_PATH_MAX) return SGC_OK;
-    return sgc_err(SGC_ECKPT, "the path %.60s... is too long", path);
+    if (snprintf((*c)->path, SGC_PATH_MAX, "%s", path) >= SGC_PATH_MAX) return sgc_err(SGC_ECKPT, "the path %.60s... is too long", path);
+    follow_link((*c)->path);
+    return SGC_OK;
 }
 
 static sgc_status read_manifest(sgc_ckpt *c)
@@ -128,11 +142,12 @@ done:
 }
 
 /* What rank 0 sends: this, then the manifest, without a NUL at its end. */
-typedef struct package { sgc_ckpt_info info; sgc_run_state state; int64_t n_manifest_bytes; } package;
+typedef struct package { char path[SGC_PATH_MAX]; sgc_ckpt_info info; sgc_run_state state; int64_t n_manifest_bytes; } package;
 
 static sgc_status pack(const sgc_ckpt *c, char **bytes, int64_t *n_bytes)
 {
     package p = {.info = c->info, .state = c->state, .n_manifest_bytes = (int64_t)c->n_manifest_bytes};
+    strcpy(p.path, c->path);
     *n_bytes = (int64_t)sizeof(p) + p.n_manifest_bytes;
     if (!(*bytes = malloc((size_t)*n_bytes))) return sgc_err(SGC_ENOMEM, "no memory to send the manifest of %s", c->path);
     memcpy(*bytes, &p, sizeof(p));
@@ -145,6 +160,7 @@ static sgc_status unpack(sgc_ckpt *c, const char *bytes)
     package p;
     memcpy(&p, bytes, sizeof(p));
     bytes += sizeof(p);
+    strcpy(c->path, p.path);
     c->info = p.info;
     c->state = p.state;
     return sgc_manifest_parse(&c->manifest, bytes, (size_t)p.n_manifest_bytes, c->path);
@@ -208,21 +224,22 @@ done:
     return st;
 }
 
-/* Bring a block of a file into the buffer, checked. data: what is read, for the message; NULL: no tensor. */
-static sgc_status load_block(sgc_ckpt *c, int file, int64_t number, const sgc_manifest_data *data)
+/* Bring a block of a file into the buffer, or to `out`, checked. data: what is read, for the message; NULL: no tensor. */
+static sgc_status load_block(sgc_ckpt *c, int file, int64_t number, const sgc_manifest_data *data, char *out)
 {
     sgc_status st = SGC_OK;
     char path[SGC_PATH_MAX];
     const sgc_manifest_file *f = &c->manifest.files[file];
     int64_t first = number * c->manifest.block_size;
     int64_t n = f->n_bytes - first < c->manifest.block_size ? f->n_bytes - first : c->manifest.block_size;
-    if (c->block_file == file && c->block_number == number) return SGC_OK;
-    if (!c->block && !(c->block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)c->manifest.block_size))) return SGC_ENOMEM;
-    c->block_file = -1;
+    if (!out && c->block_file == file && c->block_number == number) return SGC_OK;
+    if (!out && !c->block && !(c->block = sgc_mem_alloc(SGC_MEM_CHECKPOINT, (size_t)c->manifest.block_size))) return SGC_ENOMEM;
+    char *bytes = out ? out : c->block;
+    if (!out) c->block_file = -1;
     SGC_TRY(open_file(c, file, path));
-    SGC_TRY(sgc_pread_all(c->fd, c->block, (size_t)n, first, path));
+    SGC_TRY(sgc_pread_all(c->fd, bytes, (size_t)n, first, path));
     double start_s = sgc_time_s();
-    bool fits = sgc_hash64(c->block, (size_t)n) == f->hash[number];
+    bool fits = sgc_hash64(bytes, (size_t)n) == f->hash[number];
     c->hash_s += sgc_time_s() - start_s;
     c->n_bytes_read += n;
     if (!fits) {
@@ -231,8 +248,10 @@ static sgc_status load_block(sgc_ckpt *c, int file, int64_t number, const sgc_ma
         return sgc_err(SGC_ECKPT, "%s is damaged or of another checkpoint: bytes %" PRId64 " to %" PRId64 ", which hold %s, do not fit their hash in the "
                        "manifest", path, first, first + n - 1, what);
     }
-    c->block_file = file;
-    c->block_number = number;
+    if (!out) {
+        c->block_file = file;
+        c->block_number = number;
+    }
 done:
     return st;
 }
@@ -248,8 +267,9 @@ static sgc_status read_shard(sgc_ckpt *c, const sgc_manifest_data *data, int64_t
     const char *read = to;
     while (next < end) {
         int64_t block = next / block_size, stop = (block + 1) * block_size < end ? (block + 1) * block_size : end;
-        SGC_TRY(load_block(c, c->manifest.file_of[data->shard], block, data));
-        memcpy(to, c->block + (next - block * block_size), (size_t)(stop - next));
+        bool is_whole = stop - next == block_size; /* goes straight to where it is wanted */
+        SGC_TRY(load_block(c, c->manifest.file_of[data->shard], block, data, is_whole ? to : NULL));
+        if (!is_whole) memcpy(to, c->block + (next - block * block_size), (size_t)(stop - next));
         to += stop - next;
         next = stop;
     }
@@ -308,7 +328,7 @@ sgc_status sgc_ckpt_check_rest(sgc_ckpt *c, const sgc_model *model, int rank, in
         if (!(holds = calloc((size_t)f->n_blocks + 1, sizeof(*holds)))) return sgc_err(SGC_ENOMEM, "no memory to check %s", c->path);
         mark_tensors(&c->manifest, f, model, holds);
         for (int64_t block = 0; block < f->n_blocks; block++)
-            if (!holds[block]) SGC_TRY(load_block(c, file, block, NULL));
+            if (!holds[block]) SGC_TRY(load_block(c, file, block, NULL, NULL));
     }
 done:
     free(holds);

@@ -61,7 +61,9 @@ void sgc_save_put_data_lines(const sgc_save *s, sgc_str *text);            /* th
 
 /* Collective: hashes and lines of the manifest to rank 0. */
 sgc_status sgc_save_gather(sgc_save *s);
-/* Rank 0: the bytes of checkpoint.h5 and of the manifest. Local. */
+/* Rank 0: the bytes of checkpoint.h5. Local; uses HDF5. */
+sgc_status sgc_save_index(sgc_save *s);
+/* Rank 0, then: those of the manifest. Local. */
 sgc_status sgc_save_compose(sgc_save *s);
 /* Collective: the same, and every rank has them. */
 sgc_status sgc_save_compose_shared(sgc_save *s);

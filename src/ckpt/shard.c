@@ -2,6 +2,7 @@
  * A shard file: slices of the flat buffers, one contiguous dataset each. HDF5 only sketches it, in memory; its bytes are then known
  * before the first is written, so they are hashed on their way out, and ranks that share a file write their own parts of it.
  */
+#define _GNU_SOURCE 1 /* sync_file_range */
 #include "ckpt/shard_impl.h"
 
 #include <fcntl.h>
@@ -180,11 +181,22 @@ done:
     return st;
 }
 
-sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h)
+enum { DISK_BYTES = 8 << 20 }; /* the disk gets them at once */
+
+/* The disk begins with what is written since *sent, rather than idle until fsync; which then tells whether all got there. */
+static void send_to_disk(int fd, int64_t *sent, int64_t end)
+{
+    sync_file_range(fd, *sent, end - *sent, SYNC_FILE_RANGE_WRITE);
+    *sent = end;
+}
+
+sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h, int *out)
 {
     sgc_status st = SGC_OK;
     char *buffer = NULL;
+    int64_t sent = 0;
     int fd = open(path, O_WRONLY | O_CLOEXEC);
+    *out = -1;
     *h = (sgc_shard_hashes){.n_blocks = (l->n_bytes + block_size - 1) / block_size};
     if (fd < 0) return sgc_err_errno(SGC_EIO, "cannot open %s", path);
     h->hash = calloc((size_t)h->n_blocks + 1, sizeof(*h->hash));
@@ -205,12 +217,22 @@ sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t bl
         h->owner[k] = (unsigned char)owner_of(l, &b);
         if (h->owner[k] == SGC_BLOCK_OWN) SGC_TRY(put_block(l, &b, fd, path, buffer, &h->hash[k]));
         if (h->owner[k] == SGC_BLOCK_MIXED) SGC_TRY(put_mixed(l, &b, fd, path, buffer));
+        if (b.end - sent >= DISK_BYTES || k == h->n_blocks - 1) send_to_disk(fd, &sent, b.end);
     }
-    if (fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    *out = fd;
+    fd = -1;
 done:
-    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
+    if (fd >= 0) close(fd);
     if (l->device) sgc_device_free(l->device, buffer);
     else sgc_mem_free(buffer);
+    return st;
+}
+
+sgc_status sgc_shard_sync(int fd, const char *path)
+{
+    sgc_status st = SGC_OK;
+    if (fsync(fd) != 0) st = sgc_err_errno(SGC_EIO, "cannot sync %s", path);
+    if (close(fd) != 0 && st == SGC_OK) st = sgc_err_errno(SGC_EIO, "cannot close %s", path);
     return st;
 }
 

@@ -51,9 +51,10 @@ typedef struct sgc_shard_hashes {
     unsigned char *owner;     /* owned: [n_blocks] sgc_block_owner */
 } sgc_shard_hashes;
 
-/* Write this rank's pieces to a file that is there, hash each block before it is written, sync, close. SGC_EIO. No HDF5. What only a device has
- * comes to the host block by block. */
-sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h);
+/* Write this rank's pieces to a file that is there, hash each block before it is written. SGC_EIO. No HDF5. What only a device has comes to the host
+ * block by block. fd [out]: of the file, which the disk is still at work on; -1 after an error. */
+sgc_status sgc_shard_put(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h, int *fd);
+sgc_status sgc_shard_sync(int fd, const char *path); /* and close. SGC_EIO */
 /* After all ranks of the file have written: its leader reads back the blocks that are of several and makes them its own. */
 sgc_status sgc_shard_hash_mixed(const sgc_shard_layout *l, const char *path, int64_t block_size, sgc_shard_hashes *h);
 void sgc_shard_hashes_free(sgc_shard_hashes *h);

@@ -32,7 +32,7 @@ sgc_status sgc_ckpt_view_open(sgc_ckpt_view *v, const char *path)
     sgc_status st = SGC_OK;
     *v = (sgc_ckpt_view){0};
     SGC_TRY(sgc_ckpt_open_local(&v->ckpt, path));
-    SGC_TRY(sgc_ckpt_model(path, &v->config, &v->model));
+    SGC_TRY(sgc_ckpt_model(v->ckpt->path, &v->config, &v->model));
 done:
     if (st != SGC_OK) sgc_ckpt_view_close(v);
     return st;

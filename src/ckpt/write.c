@@ -108,9 +108,12 @@ done:
 static sgc_status write_local(sgc_save *s)
 {
     sgc_status st = SGC_OK;
+    int fd = -1;
     if (s->layout.leader == s->rank) SGC_TRY(sgc_room_take(s->shard, s->layout.n_bytes));
-    SGC_TRY(sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes));
+    SGC_TRY(sgc_shard_put(&s->layout, s->shard, s->block_size, &s->hashes, &fd));
+    SGC_TRY(sgc_save_index(s)); /* while the disk is at work */
 done:
+    if (fd >= 0) SGC_KEEP(sgc_shard_sync(fd, s->shard));
     return st;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "ckpt/inspect.h"
 #include "train/run_impl.h"
 #include "train/setup_impl.h"
 
@@ -49,6 +50,32 @@ done:
     return st;
 }
 
+/* Loading puts other weights in the place of the last. Where these are nowhere else, and the best may be damaged, they are saved first. Collective. */
+static sgc_status keep_last(sgc_run *r, const char *best)
+{
+    sgc_status st = SGC_OK;
+    sgc_ckpt_report report = {0};
+    if (r->saved_step == r->state.step) return SGC_OK;
+    SGC_TRY(sgc_ckpt_verify(best, r->world->all, &report));
+    if (report.n_bad > 0) {
+        SGC_TRY(sgc_saving_start(r, true));
+        SGC_TRY(sgc_saving_end(r));
+    }
+done:
+    sgc_ckpt_report_free(&report);
+    return st;
+}
+
+/* Every rank has the message of st. */
+static sgc_status refuse(const sgc_run *r, sgc_status st, const char *best)
+{
+    char why[2 * SGC_PATH_MAX];
+    sgc_take_message(why);
+    return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete and its last update, %lld, is saved: put a "
+                   "whole copy in the place of the best and run it again with --resume_from_checkpoint latest, or choose another checkpoint "
+                   "(stagecoach ckpt ls %s)", why, best, (long long)r->state.step, r->t->output_dir);
+}
+
 sgc_status sgc_best_load(sgc_run *r)
 {
     sgc_status st = SGC_OK;
@@ -62,18 +89,14 @@ sgc_status sgc_best_load(sgc_run *r)
     SGC_AGREE(r->world->all);
     SGC_TRY(sgc_bcast_bytes(r->world->all, path, sizeof(path), 0));
     if (!path[0]) {
-        if (r->world->rank == 0) sgc_log_warning("no evaluation was saved: the model at the end is that of the last update (load_best_model_at_end)");
+        if (r->world->rank == 0)
+            sgc_log_warning("there is no checkpoint of an evaluation: the model at the end is that of the last update (load_best_model_at_end)");
         return SGC_OK;
     }
+    SGC_TRY(keep_last(r, path));
     st = sgc_ckpt_open(&c, path, r->world->all);
     if (st == SGC_OK) st = sgc_ckpt_load(c, r->engine, r->model, true, r->world->all);
-    if (st == SGC_ECKPT || st == SGC_EIO) { /* every rank has the message */
-        char why[2 * SGC_PATH_MAX];
-        const char *origin = sgc_err_origin();
-        snprintf(why, sizeof(why), "%s%s%s", origin, origin[0] ? ": " : "", sgc_err_message());
-        sgc_err_clear();
-        st = sgc_err(st, "%s; the training is complete and its last checkpoint is saved, but load_best_model_at_end cannot load the best", why);
-    }
+    if (st == SGC_ECKPT || st == SGC_EIO) st = refuse(r, st, path);
     if (st != SGC_OK) goto done;
     if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation of the best model");
     r->state.last_eval_loss = e.loss;

@@ -113,8 +113,8 @@ static sgc_status report_local(const evaluation_job *j, const sgc_evaluation *e)
 
 static sgc_status open_checkpoint(evaluation_job *j)
 {
-    sgc_status st = SGC_OK;
-    SGC_TRY(sgc_ckpt_open(&j->ckpt, j->path, j->world->all));
+    sgc_status st = sgc_ckpt_open(&j->ckpt, j->path, j->world->all);
+    if (st != SGC_OK) return j->is_latest ? st : sgc_name_others(st, j->path);
     SGC_TRY(sgc_fit_check(j->world, j->config, j->path, false));
     j->step = sgc_ckpt_get_info(j->ckpt)->step;
 done:
@@ -126,7 +126,7 @@ static sgc_status load_weights(evaluation_job *j)
     sgc_status st;
     bool again = true;
     while ((st = sgc_ckpt_load(j->ckpt, j->engine, j->model, true, j->world->all)) != SGC_OK) {
-        if (!j->is_latest) goto done;
+        if (!j->is_latest) return sgc_name_others(st, j->path);
         st = sgc_latest_retreat(j->world, j->config, st, j->step, false, NULL, j->path, &again);
         if (!again) goto done;
         sgc_ckpt_close(j->ckpt);

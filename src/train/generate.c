@@ -156,7 +156,7 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
     sgc_threads threads;
     char path[SGC_PATH_MAX];
     SGC_TRY(sgc_threads_set(&threads, w));
-    SGC_TRY(sgc_ckpt_open(&g.ckpt, checkpoint, w->all));
+    SGC_TRY(sgc_name_others(sgc_ckpt_open(&g.ckpt, checkpoint, w->all), checkpoint));
     if (w->rank == 0) st = sgc_path_join(path, checkpoint, "config.cfg");
     SGC_AGREE(w->all);
     SGC_TRY(sgc_read_config(w, &g.config, path, 0, NULL, false));
@@ -167,7 +167,7 @@ sgc_status sgc_generate(sgc_world *w, const char *checkpoint, const sgc_generate
     SGC_TRY(sgc_exchange_begin(w, &g.config, &g.device, g.model, SGC_F32));
     sgc_zero_spec spec = {.inference = true};
     SGC_TRY(sgc_zero_make(&g.engine, g.model, &g.device, w->all, &spec));
-    SGC_TRY(sgc_ckpt_load(g.ckpt, g.engine, g.model, true, w->all));
+    SGC_TRY(sgc_name_others(sgc_ckpt_load(g.ckpt, g.engine, g.model, true, w->all), checkpoint));
     st = generate_local(&g);
     SGC_AGREE(w->all);
 done:

@@ -22,12 +22,23 @@ static sgc_status measure_local(const sgc_config *c, int64_t before_step, newest
     return st;
 }
 
-/* The message that was agreed on, with its origin, so that more can be said. */
-static void take_message(char why[2 * SGC_PATH_MAX])
+void sgc_take_message(char why[2 * SGC_PATH_MAX])
 {
     const char *origin = sgc_err_origin();
     snprintf(why, 2 * SGC_PATH_MAX, "%s%s%s", origin, origin[0] ? ": " : "", sgc_err_message());
     sgc_err_clear();
+}
+
+sgc_status sgc_name_others(sgc_status st, const char *path)
+{
+    char why[2 * SGC_PATH_MAX];
+    if (st != SGC_ECKPT) return st;
+    int n = (int)strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    while (n > 0 && path[n - 1] != '/') n--;
+    while (n > 1 && path[n - 1] == '/') n--;
+    sgc_take_message(why);
+    return sgc_err(st, "%s; stagecoach ckpt ls %.*s lists what else there is", why, n ? n : 1, n ? path : ".");
 }
 
 sgc_status sgc_latest_from_nodes(sgc_world *w, const sgc_config *c, int64_t before_step)
@@ -45,7 +56,7 @@ sgc_status sgc_latest_from_nodes(sgc_world *w, const sgc_config *c, int64_t befo
     st = sgc_ckpt_recover(w, local_dir, output_dir, found.run_id, found.step, before_step);
     /* Not the older one instead: the newer one is whole, and would be set aside and in the end deleted. */
     if (st != SGC_EIO) goto done;
-    take_message(why);
+    sgc_take_message(why);
     if (found.step < 0) st = sgc_err(SGC_EIO, "%s; nodes hold a checkpoint that was to be put together in %s: mend that", why, output_dir);
     else st = sgc_err(SGC_EIO, "%s; nodes hold a newer checkpoint that was to be put together in %s: mend that, or go on without it: "
                       "--resume_from_checkpoint %s/checkpoint-%lld", why, output_dir, output_dir, (long long)found.step);
@@ -82,7 +93,7 @@ sgc_status sgc_latest_retreat(sgc_world *w, const sgc_config *c, sgc_status fail
     bool apart = mended && c->training.save_on_each_node && w->n_nodes > 1;
     *again = false;
     if ((failure != SGC_ECKPT && failure != SGC_EIO) || c->checkpoint.resume_strict) return failure;
-    take_message(why); /* every rank has it */
+    sgc_take_message(why); /* every rank has it */
     if (with_states) SGC_TRY(sgc_latest_from_nodes(w, c, step));
     if (apart) {
         bool is_new = *mended != step;

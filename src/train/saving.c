@@ -126,6 +126,13 @@ done:
     return st;
 }
 
+/* What becomes of the training although something could not be written. */
+static const char *outlook(const sgc_run *r)
+{
+    if (r->stop) return "Training stops, as it was told to";
+    return r->saving.is_ending || r->state.step >= r->plan.n_steps ? "Training is over" : "Training goes on";
+}
+
 /* The failure is agreed on: every rank has the message. */
 static sgc_status failed(sgc_run *r, sgc_status st)
 {
@@ -143,15 +150,15 @@ static sgc_status failed(sgc_run *r, sgc_status st)
     if (r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
     sgc_err_clear();
     if (r->world->rank == 0)
-        sgc_log_error("checkpoint-%lld could not be saved: %s. Training goes on; earlier checkpoints are untouched", (long long)s->step,
-                      s->failure);
+        sgc_log_error("checkpoint-%lld could not be saved: %s. %s; earlier checkpoints are untouched", (long long)s->step, s->failure,
+                      outlook(r));
     return SGC_OK;
 }
 
 sgc_status sgc_saving_forgive(const sgc_run *r, sgc_status st)
 {
     if (st != SGC_EIO || r->config->checkpoint.on_error == SGC_ON_ERROR_STOP) return st;
-    sgc_log_error("%s. Training goes on", sgc_err_message());
+    sgc_log_error("%s. %s", sgc_err_message(), outlook(r));
     sgc_err_clear();
     return SGC_OK;
 }
@@ -362,6 +369,7 @@ sgc_status sgc_saving_end(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_saving *s = &r->saving;
+    s->is_ending = true;
     if (s->save) SGC_TRY(advance(r, true));
     if (s->failure[0]) st = sgc_err(SGC_EIO, "checkpoint-%lld, the last, could not be saved: %s", (long long)s->step, s->failure);
 done:

@@ -22,6 +22,7 @@ typedef struct sgc_saving {
     int64_t step;             /* of the last save that was begun */
     bool is_local;            /* it goes to checkpoint.local_dir */
     int64_t n_since_flush;    /* saves since one went to output_dir */
+    bool is_ending;           /* there are no more updates */
     bool is_published;        /* the save under way; what follows is not done yet */
     sgc_str report;           /* owned: rank 0: what run.json is to say then */
     bool was_evaluated;       /* its state was, with this loss */

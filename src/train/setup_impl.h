@@ -13,6 +13,12 @@ void sgc_warn_device(const sgc_device *d, const sgc_world *w);
 /* The configuration names the vocabulary, so that a saved one describes its model by itself. Local. */
 sgc_status sgc_fix_vocabulary(sgc_config *c, const sgc_dataset *d);
 
+/* The message of an error that was agreed on, with its origin, so that more can be said; the error is cleared. */
+void sgc_take_message(char why[2 * SGC_PATH_MAX]);
+
+/* A checkpoint that was chosen by its path is damaged, or not there: the message says how to find others. st is agreed on, and returned. */
+sgc_status sgc_name_others(sgc_status st, const char *path);
+
 /* Before the latest checkpoint is looked for: what nodes have in local_dir, if it is newer than those of output_dir before before_step. Collective. */
 sgc_status sgc_latest_from_nodes(sgc_world *w, const sgc_config *c, int64_t before_step);
 

@@ -150,7 +150,8 @@ sgc_status sgc_start_open(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     if (r->start.path[0]) {
-        SGC_TRY(sgc_ckpt_open(&r->ckpt, r->start.path, r->world->all));
+        st = sgc_ckpt_open(&r->ckpt, r->start.path, r->world->all);
+        if (st != SGC_OK) return r->start.is_latest ? st : sgc_name_others(st, r->start.path);
         if (sgc_ckpt_is_weights_only(r->ckpt)) /* the same on every rank */
             return sgc_err(SGC_ECKPT, "%s holds weights only, without the states of the optimizer, and cannot be resumed; start a new run from it "
                            "with --model.init_from %s", r->start.path, r->start.path);
@@ -220,14 +221,14 @@ sgc_status sgc_start_load(sgc_run *r, bool *again)
         st = sgc_ckpt_load(r->ckpt, r->engine, r->model, false, all);
         if (st != SGC_OK && r->start.is_latest)
             return sgc_latest_retreat(r->world, r->config, st, sgc_ckpt_get_info(r->ckpt)->step, true, &r->start.mended_step, r->start.path, again);
-        if (st != SGC_OK) return st;
+        if (st != SGC_OK) return sgc_name_others(st, r->start.path);
         restore_counters(r);
     } else {
         fresh_state(&r->state);
         if (from) {
-            SGC_TRY(sgc_ckpt_open(&r->ckpt, from, all));
+            SGC_TRY(sgc_name_others(sgc_ckpt_open(&r->ckpt, from, all), from));
             SGC_TRY(sgc_fit_check(r->world, r->config, from, false));
-            SGC_TRY(sgc_ckpt_load(r->ckpt, r->engine, r->model, true, all));
+            SGC_TRY(sgc_name_others(sgc_ckpt_load(r->ckpt, r->engine, r->model, true, all), from));
             if (r->world->rank == 0) sgc_log_info("starting from the weights of %s", from);
         } else {
             SGC_TRY(sgc_zero_init_weights(r->engine, (uint64_t)r->t->seed));

@@ -228,7 +228,7 @@ tell date "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
 tell cpu "$(awk -F ': *' '/^model name/ { name = $2 } /^cpu family/ { family = $2 } /^model\t/ { model = $2 } END { print name ", family " family ", model " model }' /proc/cpuinfo)"
 tell cores "$(nproc)"
 tell kernel "$(uname -r)"
-tell stagecoach "$("$stagecoach" --version | paste -sd ';' | sed 's/ \+/ /g')"
+tell stagecoach "$("$stagecoach" --version | awk 'NF { $1 = $1; printf "%s%s", n++ ? "; " : "", $0 }')"
 [ -z "$PEER_PYTHON" ] || tell peers "$peers"
 tell "load at the start" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
 

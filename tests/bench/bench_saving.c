@@ -26,6 +26,7 @@ typedef struct bench {
     char *copy, *other;       /* [n_bytes], touched */
     char *travel;             /* [TRAVEL], touched */
     int64_t n_bytes;          /* of this rank's shards */
+    int64_t index_bytes;      /* kept from save to save, as training does */
     /* the best of all turns; what training waits, with the copy in it that it waits for; the longest look at files that travel */
     double plain_s, saved_s, plain_copy_s, copy_s, waited_s, partner_copy_s, partner_waited_s, longest_s, cold_s, warm_s, cold_share, warm_share;
 } bench;
@@ -226,7 +227,7 @@ int main(int argc, char **argv)
     SGC_TRY(sgc_zero_init_weights(b.engine, 1));
     b.n_bytes = (int64_t)sgc_save_buffer_bytes(b.engine, b.model);
     b.job = (sgc_ckpt_job){.output_dir = argc > 1 ? argv[1] : ".", .group = b.w.all, .engine = b.engine, .model = b.model, .state = &b.state, .info = &b.info,
-                           .config_text = "", .block_size = PIECE};
+                           .config_text = "", .block_size = PIECE, .index_bytes = &b.index_bytes};
     b.copy = malloc((size_t)b.n_bytes);
     b.other = malloc((size_t)b.n_bytes);
     b.travel = malloc(TRAVEL);

@@ -53,10 +53,26 @@ check "... and nothing more is saved" is "$(kept linked)/$(readlink "$work/linke
 cp -r "$work/worse" "$work/hurt"
 hurt=$work/hurt/checkpoint-$best/shards/shard-00000-of-00002.h5
 printf X | dd of="$hurt" bs=1 seek=$(($(stat -c %s "$hurt") / 2)) conv=notrunc status=none
-refuses "a best that is damaged at the end" 1 "error: .*checkpoint-$best/shards/shard-00000-of-00002.h5 is damaged.*the training is complete and its last checkpoint is saved" \
-    mpirun -n 2 "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/hurt" "${ruin[@]}" --load_best_model_at_end --resume_from_checkpoint latest --max_steps 22
-check "... leaves a run that is complete" grep -q '"outcome": "completed"' "$work/hurt/run.json"
-check "... to the last update" "$STAGECOACH" ckpt verify "$work/hurt/checkpoint-22"
+for command in "eval $work/tiny.cfg --resume_from_checkpoint" "generate --prompt in"; do
+    # shellcheck disable=SC2086  # words
+    refuses "${command%% *} of a best that is damaged names the checkpoint, and the way to others" 1 "error: .*$hurt is damaged.*; stagecoach ckpt ls $work/hurt lists what else" \
+        "$STAGECOACH" $command "$work/hurt/best/"
+done
+cp -r "$work/hurt" "$work/unsaved"
+at_end=("$STAGECOACH" train "$work/tiny.cfg" "${ruin[@]}" --load_best_model_at_end --resume_from_checkpoint latest --max_steps 22)
+for name in hurt unsaved; do
+    options=(); [ $name = hurt ] || options=(--save_strategy no)
+    shard=$work/$name/checkpoint-$best/shards/shard-00000-of-00002.h5
+    before=$(kept $name)
+    refuses "a best that is damaged at the end: ${options[*]}" 1 "error: .*$shard is damaged.*cannot load the best checkpoint, $work/$name/checkpoint-$best\. The training is complete and its last update, 22, is saved.*ckpt ls $work/$name" \
+        mpirun -n 2 "${at_end[@]}" --output_dir "$work/$name" "${options[@]}"
+    check "... leaves a run that is complete" grep -q '"outcome": "completed"' "$work/$name/run.json"
+    check "... to the last update" "$STAGECOACH" ckpt verify "$work/$name/checkpoint-22"
+    check "... and what was there" is "$(kept $name)" "$before checkpoint-22"
+done
+cp "$work/worse/checkpoint-$best/shards/"* "$work/hurt/checkpoint-$best/shards"
+check "a whole copy in its place is loaded" bash -c '"$@" >"$0" 2>&1' "$work/hurt.log" mpirun -n 2 "${at_end[@]}" --output_dir "$work/hurt"
+check "... as the best" has hurt "loaded the best model, .*checkpoint-$best: eval_loss $(loss_of worse "$best") "
 mv "$work/worse" "$work/moved"
 check "eval takes the link, also after a move" bash -c "cd / && '$STAGECOACH' eval '$work/tiny.cfg' --resume_from_checkpoint '$work/moved/best' --output_dir '$work/eval' | tee '$work/eval.log' >/dev/null"
 check "... and finds its loss" has eval "eval_loss += $(loss_of worse "$best")"

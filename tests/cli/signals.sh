@@ -67,6 +67,22 @@ for group in /model /optimizer /state; do
     check "... ends with the same bits in $group" h5diff "$work/forwarded/checkpoint-$n/checkpoint.h5" "$work/straight/checkpoint-$n/checkpoint.h5" $group
 done
 
+fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
+if [ -e "$fault" ]; then
+    program=$STAGECOACH STAGECOACH=$work/faulty
+    printf '#!/bin/sh\nexec env LD_PRELOAD="%s" FAULT_ROOT="%s" FAULT_RANKS=0 FAULT_CALL=pwrite FAULT_AT=1 FAULT_KIND=ENOSPC "%s" "$@"\n' \
+        "$fault" "$work/full/.checkpoint-" "$program" >"$STAGECOACH"
+    chmod +x "$STAGECOACH"
+    check "a run begins" begin full 2
+    STAGECOACH=$program
+    kill -USR1 "$launcher"
+    check "a save that fails after a signal ends it with 1" ends 1 full
+    check "... and it is not said that training goes on" \
+        grep -qE 'ERROR .*checkpoint-[0-9]+ could not be saved: .*No space left on device\. Training stops, as it was told to; earlier' "$work/full.log"
+else
+    skip "a save that fails after a signal" "$fault was not built"
+fi
+
 check "a run begins" begin saving 2
 kill -USR2 "$(pids | head -n 1)"
 for _ in $(seq 100); do ls -d "$work"/saving/checkpoint-* >"$work/saves" 2>/dev/null && break; sleep 0.1; done
