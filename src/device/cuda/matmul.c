@@ -164,20 +164,24 @@ static cublasStatus_t prefer(const struct sgc_cuda_matmul *x, const product *q, 
 
 static cublasStatus_t choose(const struct sgc_cuda_matmul *x, plan *p)
 {
+    enum { MOST_ANSWERS = 8 }; /* the best first; each may say of itself that it will not do */
     cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t answer;
+    cublasLtMatmulHeuristicResult_t answers[MOST_ANSWERS];
     int n = 0;
     cublasStatus_t rc;
     LT(MatmulPreferenceCreate(&preference));
     rc = prefer(x, &p->of, preference);
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = x->lt->MatmulAlgoGetHeuristic(x->handle, p->operation, p->b, p->a, p->c, p->c, preference, 1, &answer, &n);
+        rc = x->lt->MatmulAlgoGetHeuristic(x->handle, p->operation, p->b, p->a, p->c, p->c, preference, MOST_ANSWERS, answers, &n);
     x->lt->MatmulPreferenceDestroy(preference);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
-    if (n == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-    p->algorithm = answer.algo;
-    p->workspace_bytes = answer.workspaceSize;
-    return answer.state;
+    for (int i = 0; i < n; i++) {
+        if (answers[i].state != CUBLAS_STATUS_SUCCESS) continue;
+        p->algorithm = answers[i].algo;
+        p->workspace_bytes = answers[i].workspaceSize;
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 static void fail(sgc_device *d, const product *q, cublasStatus_t rc)
@@ -189,6 +193,9 @@ static void fail(sgc_device *d, const product *q, cublasStatus_t rc)
              (long long)(q->tb ? q->k : q->n), q->tb ? "'" : "", sgc_dtype_name(d->ops->value));
     sgc_cuda_fail(d, what, x->lt->GetStatusString(rc));
 }
+
+/* Is there anything about it that the library may refuse, and that is done after it then? */
+static bool is_bare(const product *q) { return q->then == NOTHING && !q->has_bias; }
 
 static plan *find(sgc_device *d, const product *q)
 {
@@ -210,7 +217,7 @@ static plan *find(sgc_device *d, const product *q)
     if (rc == CUBLAS_STATUS_SUCCESS) rc = choose(x, &p);
     if (rc != CUBLAS_STATUS_SUCCESS) {
         destroy(x->lt, &p);
-        if (q->then == NOTHING) {
+        if (is_bare(q)) {
             fail(d, q, rc);
             return NULL;
         }
@@ -227,13 +234,15 @@ static uint32_t alignment_of(const void *a, const void *b, const void *c, const 
     return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 2;
 }
 
-/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses what follows.
+static void *result_of(const sgc_matmul *w) { return w->c ? w->c : w->activated; }
+
+/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses the bias or what follows.
  * sums: where those of SUMS go, which are never added to what is there. */
 static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *sums)
 {
     const float one = 1, beta = w->add;
     const void *bias = then == SUMS ? sums : w->bias;
-    void *c = w->c ? w->c : w->activated;
+    void *c = result_of(w);
     sgc_cuda *cuda = sgc_cuda_of(d);
     struct sgc_cuda_matmul *x = cuda->matmul;
     if (w->bias && w->c_is_wide && d->ops->value != SGC_F32) {
@@ -256,7 +265,7 @@ static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *s
         rc = x->lt->Matmul(x->handle, p->operation, &one, w->b, p->b, w->a, p->a, &beta, c, p->c, c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
                            cuda->stream);
     if (rc == CUBLAS_STATUS_SUCCESS) return true;
-    if (then != NOTHING && (rc == CUBLAS_STATUS_NOT_SUPPORTED || rc == CUBLAS_STATUS_INVALID_VALUE)) { /* the heuristic promised too much */
+    if (!is_bare(&q) && (rc == CUBLAS_STATUS_NOT_SUPPORTED || rc == CUBLAS_STATUS_INVALID_VALUE)) { /* the heuristic promised too much */
         destroy(x->lt, p);
         *p = (plan){.of = q, .refused = true};
         return false;
@@ -265,14 +274,25 @@ static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *s
     return true;
 }
 
+/* The product and its bias. */
+static void multiply_plainly(sgc_device *d, const sgc_matmul *w)
+{
+    sgc_matmul bare = *w;
+    if (multiply(d, w, NOTHING, NULL)) return;
+    bare.bias = NULL;
+    multiply(d, &bare, NOTHING, NULL);
+    sgc_cuda_add_bias(d, result_of(w), w->c_is_wide, w->ldc ? w->ldc : w->n, w->bias, w->m, w->n);
+}
+
 /*
- * The library reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
+ * How good the library's tanh is, is not told; for 16-bit numbers any is good enough, floats take ours.
+ * It reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
  * same at every run; full_determinism takes ours.
  */
 static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
 {
     if (w->sums) return !w->bias && !d->exact_threads && (w->c_is_wide || d->ops->value == SGC_F32) ? SUMS : NOTHING;
-    if (w->activation != SGC_ACT_GELU_NEW) return NOTHING;
+    if (w->activation != SGC_ACT_GELU_NEW || d->ops->value == SGC_F32) return NOTHING;
     if (w->activated && !w->c) return GELU;
     return w->slope_at && !w->bias && w->n % 8 == 0 && (uintptr_t)w->slope_at % 16 == 0 ? GELU_SLOPE : NOTHING;
 }
@@ -281,9 +301,9 @@ static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
 static bool multiply_with(sgc_device *d, const sgc_matmul *w, epilogue then)
 {
     float *sums = w->sums;
-    if (then == NOTHING) return multiply(d, w, NOTHING, NULL), false;
+    if (then == NOTHING) return multiply_plainly(d, w), false;
     if (then == SUMS && w->add_sums && !(sums = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*sums)))) return true;
-    if (!multiply(d, w, then, sums)) return multiply(d, w, NOTHING, NULL), false;
+    if (!multiply(d, w, then, sums)) return multiply_plainly(d, w), false;
     if (sums != w->sums) sgc_cuda_add_into(d, w->sums, sums, w->n);
     return true;
 }
