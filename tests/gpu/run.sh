@@ -3,6 +3,7 @@
 # written anew after every step.
 #   tests/gpu/run.sh                 in the build directory of a program with CUDA, after make && make test-programs
 #   tests/gpu/run.sh --bundle DIR    there, too: puts all that is needed into DIR, for a machine without compilers; then there: DIR/run.sh
+#                                    With LIBRARIES, cuBLASLt, NCCL and cuDNN from there as well: for a machine that has no more than a driver
 #   PEER_PYTHON=python3              a Python with torch and transformers: measured beside ours
 #   LIBRARIES=DIR:DIR                where cuBLASLt and NCCL are, if the loader and PEER_PYTHON do not know
 #   GPU_BATCH=32 GPU_BATCH_XL=8      samples of a micro-batch, with GPT-2 of 124 million and of 1.5 billion parameters; `largest`: the most that fit PyTorch
@@ -20,7 +21,7 @@ bench=${DEVICE_BENCH:-$PWD/tests/bench/kernels} tokens=$PWD/tests/bench/tokens
 attention=${DEVICE_ATTENTION:-$PWD/tests/gpu/device_attention} # without cuDNN there is none
 copy_libraries() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | grep -vE '/(libc|libm|ld-linux[^/]*|libpthread|libdl|librt)\.so' | sort -u; }
 bundle() {
-    local to=$1 path prefix name
+    local to=$1 path prefix name libraries
     mkdir -p "$to/bin" "$to/lib" "$to/mpi" || exit 1
     for name in stagecoach kernels bench tokens $([ ! -x "$attention" ] || echo attention); do
         [ -x "${!name}" ] || die "there is no ${!name}: make && make test-programs, in the build directory"
@@ -40,6 +41,10 @@ bundle() {
     [ -n "$path" ] && path=$(readlink -f "$path") && cp -RL "${path%/*}/pmix" "$to/lib/" 2>/dev/null
     # shellcheck disable=SC2046
     cp -L $(copy_libraries "$to"/bin/* "$to"/mpi/bin/* $(find "$to/mpi" "$to/lib" -name 'mca_*.so')) "$to/lib/" || exit 1
+    libraries=${LIBRARIES:-}
+    for path in ${libraries//:/ }; do
+        find "$path" -maxdepth 1 -regextype posix-extended -regex '.*/lib((cublasLt|nccl|cudnn[a-z_]*|nvrtc)\.so\.[0-9]+|nvrtc-builtins\.so\.[0-9.]+)' -exec cp -Lt "$to/lib" {} + || exit 1
+    done
     chmod +x "$to/run.sh"
     du -sh "$to"
 }

@@ -360,7 +360,9 @@ static int has_gpu(void)
     pid_t child = fork();
     if (child == 0) {
         sgc_gpus gpus;
-        _exit(sgc_device_gpus(&gpus) == SGC_OK && gpus.n > 0 ? 0 : 1);
+        const sgc_status st = sgc_device_gpus(&gpus);
+        if (st != SGC_OK || gpus.n == 0) fprintf(stderr, "test_kernels: no GPU here: %s\n", st == SGC_OK ? gpus.none : sgc_err_message());
+        _exit(st == SGC_OK && gpus.n > 0 ? 0 : 1);
     }
     return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
@@ -383,7 +385,5 @@ UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
 
 int main(void)
 {
-    if (has_gpu()) return with_gpu();
-    fprintf(stderr, "test_kernels: no GPU here\n");
-    return 77;
+    return has_gpu() ? with_gpu() : 77;
 }
