@@ -30,6 +30,7 @@ check "without a GPU the exit status is 77" no_gpu
 wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a failed check is told by the exit status" wrong
 check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
+check "... with what it said" grep -q "failed in .*illegal memory access" gpu-failures.txt
 # A GPU that learns nothing, in 16 bits only.
 cat >lazy <<END_OF_FILE
 #!/bin/bash

@@ -89,7 +89,7 @@ now_s() { echo $(($(date +%s) - started)); }
 # passed NAME STATUS: says and keeps how a check went
 passed() {
     local status=passed
-    [ "$2" -eq 0 ] || { status=failed; n_bad=$((n_bad + 1)); tail -n 25 "$work/log" >&2; }
+    [ "$2" -eq 0 ] || { status=failed; n_bad=$((n_bad + 1)); { echo "== $1"; cat "$work/log"; } >>gpu-failures.txt; tail -n 25 "$work/log" >&2; }
     [ "$2" -ne 124 ] || status="no end in time"
     echo "$(now_s) s: $1 $status"
     put "$1" "\"$status\""
@@ -127,7 +127,7 @@ agree() {
 equal() { [ "$(figures "$1" | wc -l)" = $n_updates ] && cmp <(figures "$1") <(figures "$2") >>"$work/log"; }
 
 check_kernels() {
-    limited 240 env CK_FORK=no "$kernels"; local status=$?
+    limited 240 "$kernels"; local status=$? # each test is a process of its own: a GPU that failed for good in one is as new in the next
     [ $status -ne 77 ] || { echo "no GPU: $(tail -n 1 "$work/log")"; exit 77; }
     cat "$work/out" >>"$work/log"
     passed kernels $status
@@ -135,7 +135,7 @@ check_kernels() {
 # Attention by cuDNN, where it was built in and the machine has it.
 check_attention() {
     [ -x "$attention" ] || { put "attention by cuDNN" '"not built in"'; return; }
-    limited 240 env CK_FORK=no "$attention"; local status=$?
+    limited 240 "$attention"; local status=$?
     if [ $status -eq 77 ]; then put "attention by cuDNN" '"not there"'; return; fi
     cat "$work/out" >>"$work/log"
     passed "attention by cuDNN" $status
@@ -287,6 +287,7 @@ measure_profile() {
     passed "a profile" $status
 }
 
+rm -f gpu-failures.txt
 put date "\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\""
 device=${CUDA_VISIBLE_DEVICES:-0}
 gpu=$(nvidia-smi -i "${device%%,*}" --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null | head -n 1)
