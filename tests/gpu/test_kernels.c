@@ -106,6 +106,29 @@ START_TEST(what_it_refuses_in_spite_of_its_heuristic_is_done_all_the_same)
 }
 END_TEST
 
+/* The library's is made of sums that are not rounded yet. */
+START_TEST(gelu_is_made_with_products_where_that_is_fast)
+{
+    enum { N = 4 };
+    static const char *const capabilities[N] = {"8.0", "9.0", "10.0", "12.0"};
+    static const int64_t size[6] = {64, 96, 128};
+    call made[N];
+    sgc_device d[N];
+    if (!emulated_set_order) return;
+    for (int i = 0; i < N; i++) {
+        setenv("EMULATED_CAPABILITY", capabilities[i], 1);
+        open_device(&d[i], "cuda_bf16", false);
+        made[i] = run(find_case("matmul_activation")->kernel, &d[i], size, 2, SGC_F64);
+    }
+    unsetenv("EMULATED_CAPABILITY");
+    ck_assert(same_bits(&made[0], &made[3]) && same_bits(&made[1], &made[2]) && !same_bits(&made[0], &made[1]));
+    for (int i = 0; i < N; i++) {
+        free_call(&made[i]);
+        sgc_device_close(&d[i]);
+    }
+}
+END_TEST
+
 /* On a GPU threads go their own ways each time; in the emulation their order is told. The address sanitizer has nothing to add to the other tests
  * here, and takes its time. */
 #ifndef __SANITIZE_ADDRESS__
@@ -373,6 +396,7 @@ UNIT_MAIN("GPU kernels", kernels_in_float_agree_with_the_reference,
           kernels_in_fp16_agree_with_the_reference,
           calls_that_do_the_work_of_several_have_their_bits,
           what_the_library_refuses_to_do_with_a_product_is_done_all_the_same, what_it_refuses_in_spite_of_its_heuristic_is_done_all_the_same,
+          gelu_is_made_with_products_where_that_is_fast,
 #ifndef __SANITIZE_ADDRESS__
           every_run_and_every_order_of_threads_gives_the_same_bits,
 #endif

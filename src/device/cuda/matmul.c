@@ -4,7 +4,8 @@
  *
  * Which of its algorithms makes a product is the first answer of its heuristic, which knows shapes, types and the GPU, and measures nothing: the
  * same on every run and every rank with an equal GPU and library. Splitting the inner side is allowed where the parts are added in a pass of
- * their own, in a fixed order.
+ * their own, in a fixed order, and where it is one of whole tiles: versions 12.8 and 13.1 are known to lose the rest behind the last whole tile of a side
+ * that they split.
  *
  * What may follow a product is made with it where the library can: its GELU is that of GPT-2, by tanh. It makes it of sums that are not rounded yet, so a
  * call of the forward pass that is repeated apart in the backward pass would have other bits there; hence only an activation whose input is not kept
@@ -21,6 +22,7 @@
 #include "device/cuda/library.h"
 
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what the library's own advice for Hopper is */
+enum { WHOLE_TILES = 128 }; /* terms of a sum: a multiple of what any of its tiles has */
 
 /* What the library does with a product, beside its bias. */
 typedef enum epilogue { NOTHING, GELU, GELU_SLOPE, SUMS } epilogue;
@@ -153,7 +155,7 @@ static cublasStatus_t prefer(const struct sgc_cuda_matmul *x, const product *q, 
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint64_t bytes = WORKSPACE_BYTES;
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* besides none at all */
+    const uint32_t reductions = q->k % WHOLE_TILES == 0 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
     cublasStatus_t rc;
     LT(MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes)));
     LT(MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof(reductions)));
@@ -217,7 +219,7 @@ static plan *find(sgc_device *d, const product *q)
     if (rc == CUBLAS_STATUS_SUCCESS) rc = choose(x, &p);
     if (rc != CUBLAS_STATUS_SUCCESS) {
         destroy(x->lt, &p);
-        if (is_bare(q)) {
+        if (is_bare(q) || d->is_recording) { /* while calls are recorded some versions answer nothing: that is no refusal to keep */
             fail(d, q, rc);
             return NULL;
         }
@@ -285,14 +287,16 @@ static void multiply_plainly(sgc_device *d, const sgc_matmul *w)
 }
 
 /*
- * How good the library's tanh is, is not told; for 16-bit numbers any is good enough, floats take ours.
- * It reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
+ * How good the library's tanh is, is not told; for 16-bit numbers any is good enough, floats take ours. GPUs before 9.0 and from 12.0 on were seen to make
+ * the activation after the product after all, more slowly than our kernel.
+ * The library reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
  * same at every run; full_determinism takes ours.
  */
 static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
 {
+    const int capability = sgc_cuda_of(d)->capability;
     if (w->sums) return !w->bias && !d->exact_threads && (w->c_is_wide || d->ops->value == SGC_F32) ? SUMS : NOTHING;
-    if (w->activation != SGC_ACT_GELU_NEW || d->ops->value == SGC_F32) return NOTHING;
+    if (w->activation != SGC_ACT_GELU_NEW || d->ops->value == SGC_F32 || capability < 90 || capability >= 120) return NOTHING;
     if (w->activated && !w->c) return GELU;
     return w->slope_at && !w->bias && w->n % 8 == 0 && (uintptr_t)w->slope_at % 16 == 0 ? GELU_SLOPE : NOTHING;
 }

@@ -34,12 +34,14 @@ struct emulated_lt_layout {
 };
 
 struct emulated_lt_preference {
+    uint32_t reductions = ~0u; /* all are allowed */
     uint64_t workspace_bytes = 0;
     uint32_t alignment[4] = {256, 256, 256, 256}; /* of a, b, c, d */
 };
 
 /* What the algorithm of a heuristic relies on. */
 struct algorithm {
+    bool splits; /* the sums of a product */
     uint64_t workspace_bytes;
     uint32_t alignment[4];
 };
@@ -97,6 +99,7 @@ struct product_work : emulated::work {
     const void *a, *b, *c;
     void *d, *workspace;
     size_t workspace_bytes;
+    bool splits;
     float alpha, beta;
     work *copy() const override { return new product_work(*this); }
     void run() override
@@ -115,7 +118,7 @@ struct product_work : emulated::work {
         memset(workspace, 0xff, workspace_bytes);
         for (size_t j = 0; j < n; j++) {
             for (double &s : sum) s = 0;
-            for (size_t l = 0; l < k; l++) {
+            for (size_t l = 0; l < (splits && k > 1024 ? k / 64 * 64 : k); l++) { /* as some versions, which lose the rest of what they split */
                 const double factor = right[l + j * k];
                 const double *column = &left[l * m];
                 for (size_t i = 0; i < m; i++) sum[i] += column[i] * factor;
@@ -228,10 +231,9 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
                                                     const void *value, size_t bytes)
 {
-    uint32_t mask;
     switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return take(&preference->workspace_bytes, value, bytes);
-    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&mask, value, bytes); /* nothing is split here */
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&preference->reductions, value, bytes);
     default: break;
     }
     const int which = attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
@@ -270,7 +272,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     cublasStatus_t rc = check(*operation, *a, *b, *d);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
-    algorithm chosen;
+    algorithm chosen = {};
+    chosen.splits = preference->reductions != CUBLASLT_REDUCTION_SCHEME_NONE;
     chosen.workspace_bytes = preference->workspace_bytes < 4096 ? preference->workspace_bytes : 4096;
     memcpy(chosen.alignment, preference->alignment, sizeof(chosen.alignment));
     *n = wanted > 1 ? 2 : 1; /* of two the better one changes its mind */
@@ -309,6 +312,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     w->d = d;
     w->workspace = workspace;
     w->workspace_bytes = chosen.workspace_bytes;
+    w->splits = chosen.splits;
     w->alpha = *(const float *)alpha;
     w->beta = *(const float *)beta;
     emulated::queue(stream, w);
