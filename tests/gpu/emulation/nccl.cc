@@ -165,7 +165,7 @@ static ncclResult_t end_call(ncclComm_t comm)
     if (is_named("EMULATED_NCCL_HANGS", c, c.n_calls)) c.is_stuck = true;
     c.state = ncclInProgress;
     c.polls = N_POLLS;
-    return c.n_calls % 2 ? ncclSuccess : ncclInProgress; /* versions before 2.24 say the one and mean the other */
+    return c.n_calls % 2 ? ncclSuccess : ncclInProgress; /* some versions say the one and mean the other */
 }
 
 static ncclResult_t begin_call(ncclComm_t comm, cudaStream_t stream, const char *call)
