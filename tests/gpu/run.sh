@@ -171,10 +171,14 @@ check_nccl() {
     printf '#!/bin/bash\nexport NCCL_HOSTID=host$OMPI_COMM_WORLD_RANK NCCL_MULTI_RANK_GPU_ENABLE=1\nexec "$@"\n' >"$work/each"
     chmod +x "$work/each"
     train one --device.type cuda --gradient_accumulation_steps 2; passed "one rank, two micro-batches" $?
-    local stage
+    local stage status
     for stage in 0 1 2 3; do
-        RANKS="mpirun -n 2 $work/each" train "nccl$stage" --device.type cuda --device.share true --comm.backend nccl --zero.stage $stage && agree "nccl$stage" one 1e-4
-        passed "two ranks through NCCL at stage $stage agree with one" $?
+        RANKS="mpirun -n 2 $work/each" train "nccl$stage" --device.type cuda --device.share true --comm.backend nccl --comm.timeout_s 40 --zero.stage $stage; status=$?
+        if [ $status -ne 0 ]; then # NCCL does not promise that ranks can share a GPU: the others would take as long to fail
+            passed "two ranks through NCCL at stage $stage agree with one" $status
+            return
+        fi
+        agree "nccl$stage" one 1e-4; passed "two ranks through NCCL at stage $stage agree with one" $?
     done
 }
 
