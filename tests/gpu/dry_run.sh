@@ -31,6 +31,8 @@ wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a failed check is told by the exit status" wrong
 check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
 check "... with what it said" grep -q "failed in .*illegal memory access" gpu-failures.txt
+alone() { dry GPU_STEPS=nccl EMULATED_NCCL_REFUSES=1; [ $? -eq 1 ] && has 'at stage 0 agree with one": "failed"' && ! grep -q "at stage 1" gpu-results.json; }
+check "NCCL that does not let ranks share a GPU is tried once" alone
 # A GPU that learns nothing, in 16 bits only.
 cat >lazy <<END_OF_FILE
 #!/bin/bash
