@@ -22,6 +22,9 @@ sgc_status sgc_ckpt_view_find(const sgc_ckpt_view *v, const char *name, sgc_ckpt
  */
 bool sgc_ckpt_is_one(const char *path, char problem[256]);
 
+/* Is there a file at this path that belongs to a checkpoint? An output_dir has none, nor has a misspelt path. Local. */
+bool sgc_ckpt_has_part(const char *path);
+
 typedef struct sgc_ckpt_damage {
     char file[64];            /* inside the checkpoint                                            */
     int64_t first_block, last_block; /* -1: the file as a whole                                    */
@@ -34,6 +37,7 @@ typedef struct sgc_ckpt_report {
     int64_t n_bad;            /* damages, on all ranks; the rest of what is found is on rank 0      */
     int n_damages;
     sgc_ckpt_damage *damages; /* owned, in order of file and block                                */
+    bool is_none;             /* nothing of a checkpoint is there: the path is wrong                  */
     bool is_newer;            /* of a later format: nothing but the manifest's own hash could be checked */
     int64_t n_files, n_blocks, n_bytes;
     int n_nodes, node;        /* what node `node` of so many holds of a checkpoint; 0: the checkpoint is whole in itself */

@@ -318,6 +318,17 @@ bool sgc_ckpt_is_one(const char *path, char problem[256])
     return true;
 }
 
+bool sgc_ckpt_has_part(const char *path)
+{
+    static const char *const parts[] = {SGC_MANIFEST_NAME, "checkpoint.h5", "shards"};
+    char file[SGC_PATH_MAX];
+    bool has = false;
+    for (size_t k = 0; k < sizeof(parts) / sizeof(*parts) && !has; k++)
+        has = sgc_path_join(file, path, parts[k]) == SGC_OK && sgc_path_exists(file);
+    sgc_err_clear();
+    return has;
+}
+
 /* The manifest as rank 0 sees it, on all ranks. */
 static sgc_status share_manifest(sgc_manifest *m, const char *path, sgc_group *group, char **text, int64_t *n_bytes)
 {
@@ -362,6 +373,7 @@ sgc_status sgc_ckpt_verify(const char *path, sgc_group *group, sgc_ckpt_report *
         sgc_err_clear();
         SGC_AGREE(group);
         r->n_bad = 1;
+        r->is_none = !sgc_ckpt_has_part(path);
         r->is_newer = text && sgc_manifest_is_newer(text, (size_t)n_manifest_bytes);
         goto done;
     }

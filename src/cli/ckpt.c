@@ -32,12 +32,13 @@ static const struct command {
     bool is_shared;           /* by all ranks; else rank 0 does it */
 } commands[] = {
     {"ls", "RUN", "the checkpoints in the output directory RUN\n"
-     "  complete  manifest and metadata fit each other, every shard is there in its size\n"
-     "  best      the same, and RUN/best points to it\n"
-     "  damaged   something is missing or changed; it is said what\n"
-     "  partial   a save or a command that did not finish; the run removes its saves when it goes on, prune removes all\n"
-     "  part      what one node holds of a node-local checkpoint\n"
-     "  old       set aside by overwrite_output_dir or by resuming from an earlier step; not counted, not deleted\n"
+     "  complete      manifest and metadata fit each other, every shard is there in its size\n"
+     "  best          the same, and RUN/best points to it\n"
+     "  damaged       something is missing or changed; it is said what\n"
+     "  newer format  written by a later version, which this one cannot read\n"
+     "  partial       a save or a command that did not finish; the run removes its saves when it goes on, prune removes all\n"
+     "  part          what one node holds of a node-local checkpoint\n"
+     "  old           set aside by overwrite_output_dir or by resuming from an earlier step; not counted, not deleted\n"
      "Bytes of tensors are not read: see verify.\n",
      sgc_cli_ckpt_ls, 1, 1, JSON, false},
     {"show", "CHECKPOINT [NAME...]", "what a checkpoint holds\n"

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/util.h"
 #include "cli/ckpt_impl.h"
 
 /* "block 3", "blocks 3-5" */
@@ -65,6 +66,11 @@ static void print_report(const char *path, const sgc_ckpt_report *r)
         if (r->n_nodes) printf("%s: whole as what node %d of %d holds:", path, r->node, r->n_nodes);
         else printf("%s: whole:", path);
         printf(" %" PRId64 " files, %" PRId64 " blocks, %s in %.2f s\n", r->n_files, r->n_blocks, sgc_format_bytes((double)r->n_bytes, size), r->seconds);
+        return;
+    }
+    if (r->is_none) {
+        if (sgc_path_exists(path)) printf("%s: is no checkpoint; if it is the output_dir of a run, stagecoach ckpt ls lists those in it\n", path);
+        else printf("%s: there is no such checkpoint\n", path);
         return;
     }
     printf("%s: %s\n", path, r->is_newer ? "of a newer format, not checked" : "damaged");

@@ -96,7 +96,7 @@ static const char tail[] =
     "it SIGUSR1.\n"
     ".SH EXIT STATUS\n"
     ".TP\n.B 0\ndone\n"
-    ".TP\n.B 1\nan error\n"
+    ".TP\n.B 1\nan error; of ckpt verify damage, of ckpt diff a difference\n"
     ".TP\n.B 2\nwrong settings or arguments\n"
     ".TP\n.B 75\nstopped by a signal and saved: start the same command with \\-\\-resume_from_checkpoint latest to go on\n"
     ".SH SEE ALSO\n"

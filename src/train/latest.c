@@ -2,7 +2,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/util.h"
 #include "ckpt/ckpt.h"
+#include "ckpt/inspect.h"
 #include "train/setup_impl.h"
 
 /* Whose output_dir it is, and its newest checkpoint: by both node-local ones are measured. */
@@ -35,9 +37,11 @@ sgc_status sgc_name_others(sgc_status st, const char *path)
     if (st != SGC_ECKPT) return st;
     int n = (int)strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
+    sgc_take_message(why);
+    if (sgc_path_exists(path) && !sgc_ckpt_has_part(path)) /* an output_dir, perhaps */
+        return sgc_err(st, "%s; stagecoach ckpt ls %.*s lists what is in it", why, n, path);
     while (n > 0 && path[n - 1] != '/') n--;
     while (n > 1 && path[n - 1] == '/') n--;
-    sgc_take_message(why);
     return sgc_err(st, "%s; stagecoach ckpt ls %.*s lists what else there is", why, n ? n : 1, n ? path : ".");
 }
 

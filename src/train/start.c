@@ -83,7 +83,9 @@ static sgc_status decide_local(sgc_start *s, const sgc_training_options *t, bool
         if (home.local_id[0]) memcpy(s->local_id, home.local_id, sizeof(s->local_id));
         else sgc_ckpt_new_id(s->local_id);
     }
-    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
+    if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir && s->path[0] && !sgc_path_exists(s->path)) {
+        st = sgc_name_others(sgc_err(SGC_ECKPT, "there is no checkpoint %s", s->path), s->path);
+    } else if (n_present > 0 && s->sets_aside_all && !t->overwrite_output_dir) {
         bool is_usable = s->old_id[0];
         st = sgc_err(SGC_ECONFIG, "output_dir %s already holds %d checkpoint%s%s: %sstart a new run with --overwrite_output_dir (they are then renamed, "
                      "not deleted), or choose another output_dir", t->output_dir, n_present, n_present > 1 ? "s" : "",

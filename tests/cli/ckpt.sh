@@ -82,7 +82,10 @@ rm "$work/hurt/config.cfg"
 check "verify of a missing file" ends 1 ckpt verify "$work/hurt" && check "... says so" says 'config.cfg cannot be read: No such file'
 flip "$work/hurt/manifest" 200
 check "verify of a damaged manifest" ends 1 ckpt verify "$work/hurt" && check "... says so" says 'manifest is damaged: it does not fit its own hash'
-check "verify of nothing" ends 1 ckpt verify "$work/nowhere"
+check "verify of nothing" ends 1 ckpt verify "$work/nowhere" && check "... says so" is "$(cat "$work/said")" "$work/nowhere: there is no such checkpoint"
+check "verify of an output_dir" ends 1 ckpt verify "$run" && check "... points to ls" says "^$run: is no checkpoint; .*ckpt ls"
+refuses "generate from an output_dir" 1 "$run is no complete checkpoint: it has no manifest; stagecoach ckpt ls $run lists what is in it" \
+    "$STAGECOACH" generate "$run" --prompt a
 
 refuses "verify of an empty path" 2 "ckpt verify: path 2 is empty" "$STAGECOACH" ckpt verify "$last" ""
 for file in manifest config.cfg checkpoint.h5 shards/shard-00001-of-00003.h5 nodes; do # nobody writes into the pipe

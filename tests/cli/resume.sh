@@ -21,6 +21,8 @@ copy() { rm -rf "${work:?}/$1" && cp -r "$work/run" "$work/$1" && rm -rf "$work/
 
 check "a run of two ranks" train run 2 --zero.stage 2
 last=shard-00001-of-00002.h5
+refuses "a misspelt path" 1 "there is no checkpoint $work/rum/checkpoint-6; stagecoach ckpt ls $work/rum lists" \
+    "$STAGECOACH" train "$work/tiny.cfg" --output_dir "$work/run" --resume_from_checkpoint "$work/rum/checkpoint-6"
 
 # one byte of the last rank's second moments in the newest; metadata and sizes fit
 copy one
