@@ -23,6 +23,10 @@ logs=$(mktemp -d "${TMPDIR:-/tmp}/stagecoach-run.XXXXXX")
 trap 'rm -rf "$logs"' EXIT
 
 end() {
+    if [ ${#names[@]} -gt 0 ] && [ $((n_passed + n_failed + n_skipped)) -eq 0 ]; then
+        echo "FAILED: no test has a name that contains ${names[*]}"
+        n_failed=1
+    fi
     echo "$n_passed passed, $n_failed failed, $n_skipped skipped"
     exit $((n_failed > 0))
 }

@@ -14,7 +14,7 @@ no_matrix_library_is_refused() {
         env -C "$work/none" "$top/configure" CPPFLAGS="-I$work/hidden"
     check configure_without_onednn_and_cblas_names_the_packages_of_spack grep -qE 'spack install onednn .*openblas' "$work/err"
     refuses configure_says_that_the_onednn_asked_for_is_missing 1 'oneDNN, which was asked for, was not found' \
-        env -C "$work/none" "$top/configure" --with-onednn=/nowhere CPPFLAGS="-I$work/hidden"
+        env -C "$work/none" "$top/configure" --with-onednn=/nowhere
 }
 
 # As the header of the oneDNN of this build, but for another kind of threads.

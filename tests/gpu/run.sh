@@ -65,6 +65,9 @@ if [ -d "$here/bin" ]; then # a bundle
     ours+=("PATH=$here/mpi/bin:$PATH" "OPAL_PREFIX=$here/mpi")
     [ -d "$here/lib/pmix" ] && ours+=("PMIX_MCA_mca_base_component_path=$here/lib/pmix")
 fi
+for program in "$stagecoach" "$kernels"; do
+    command -v "$program" >/dev/null || die "there is no $program: start this in the build directory of a program with CUDA, after make && make test-programs"
+done
 # PyTorch brings libraries of its own.
 if [ -n "$PEER_PYTHON" ]; then
     site=$("$PEER_PYTHON" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
