@@ -272,7 +272,7 @@ static sgc_status ended(sgc_run *r)
     s->save = NULL;
     s->quiet_step = r->state.step;
     SGC_AGREE(r->world->all);
-    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO) SGC_TRY(choose_interval(r));
+    if (r->config->checkpoint.interval == SGC_INTERVAL_AUTO && r->state.step < r->plan.n_steps) SGC_TRY(choose_interval(r));
 done:
     return st;
 }

@@ -92,6 +92,7 @@ next=$((3 + $(sed -nE 's/.*every ([0-9]+) updates are saved.*/\1/p' "$work/auto.
 [ $next -lt 2000 ] || next=2000
 check "... saves after three updates, when that interval is over, and at the end" test -d "$work/auto/checkpoint-3" -a -d "$work/auto/checkpoint-$next" \
     -a -d "$work/auto/checkpoint-2000"
+check "... and chooses none after the last update" is "$(sed '1,/saved .*checkpoint-2000/d' "$work/auto.log" | grep -c 'from here on')" 0
 # In the background, where the first save lasts for many updates.
 fault=$(dirname "$STAGECOACH")/tests/fault/fault.so
 if [ -e "$fault" ]; then
