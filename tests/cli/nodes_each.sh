@@ -123,4 +123,10 @@ refuses "a best that is damaged on one node" 1 "error: .*$best/$shard is damaged
     mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" "${worse[@]}" --resume_from_checkpoint latest \
     --max_steps 22 --save_strategy no
 check "... which it is, on all" "$STAGECOACH" ckpt verify "$work"/disk-0/out/checkpoint-22 "$work"/disk-1/out/checkpoint-22
+
+# What files that travel take of an evaluation is not taken from the time of training, too
+disks 2
+PER_NODE=1 check "evaluations while files travel" train local/out 2 --save_on_each_node --max_steps 8 --save_steps 1 --checkpoint.overlap skip --checkpoint.buffer_size 16384 \
+    --evaluation_strategy steps --eval_steps 1 --data.validation_file "$work/text.txt" --data.max_eval_samples 200 --logging_steps 1 --model.n_embd 192
+check "... leave a rate of training" is "$(grep -c '"tokens_per_second":-' "$work/disk-0/out/metrics.jsonl")" 0
 finish
