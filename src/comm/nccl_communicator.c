@@ -59,6 +59,7 @@ static ncclResult_t state_of(const sgc_nccl *s)
 sgc_status sgc_nccl_settle(sgc_nccl *s, ncclResult_t rc, const char *call)
 {
     double start_s = 0;
+    if (rc == ncclSuccess && s->comm) rc = state_of(s); /* some versions say so of sends and receives that are not queued yet */
     for (int n = 0; rc == ncclInProgress; n++) {
         rc = state_of(s);
         if (n < 1000) continue; /* most calls take microseconds */

@@ -71,7 +71,10 @@ check "... with one that is too old" own old 'own kernels: this libcudnn.so.9 is
 check "... with one that is known to be wrong" own wrong 'own kernels: this libcudnn.so.9 is of version 9\.10\.1' EMULATED_CUDNN_VERSION=91001
 check "... with one whose engines do not repeat themselves" own wild 'own kernels .*do not give the same bits' EMULATED_CUDNN_WILD=1
 check "... with one that does not start" own stuck 'own kernels: GPU 0 .*cudnnCreate: CUDNN_STATUS_NOT_INITIALIZED' EMULATED_CUDNN_STUCK=1
-check "... on a GPU that is not known to be faster with it" own ampere 'own kernels .*not known to be faster here' EMULATED_CAPABILITY=8.0
+ampere() { # whose products differ, too
+    EMULATED_CAPABILITY=8.0 train ampere 1 && says ampere 'own kernels .*not known to be faster here' && EMULATED_CAPABILITY=8.0 train_same ampere ampere-own 1 --device.attention own
+}
+check "... on a GPU that is not known to be faster with it" ampere
 small() { EMULATED_CUDNN_SLICE=100 train small 1 && says small 'cuDNN 9\.19\.0, its gradient by own kernels .*the smallest slice of it would need more' && near cudnn small 5e-3; }
 check "... its gradient, where no slice is small enough" small
 check "dropout of the weights is drawn by own kernels" train dropping 1 --model.attn_pdrop 0.1 --device.attention auto

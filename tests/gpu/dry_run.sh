@@ -30,6 +30,9 @@ check "without a GPU the exit status is 77" no_gpu
 wrong() { dry EMULATED_FAIL_LAUNCH=30 GPU_STEPS=training; [ $? -eq 1 ]; }
 check "a failed check is told by the exit status" wrong
 check "... and in the results" has '"training in fp32 agrees with the CPU": "failed"'
+check "... with what it said" grep -q "failed in .*illegal memory access" gpu-failures.txt
+alone() { dry GPU_STEPS=nccl EMULATED_NCCL_REFUSES=1; [ $? -eq 1 ] && has 'at stage 0 agree with one": "failed"' && ! grep -q "at stage 1" gpu-results.json; }
+check "NCCL that does not let ranks share a GPU is tried once" alone
 # A GPU that learns nothing, in 16 bits only.
 cat >lazy <<END_OF_FILE
 #!/bin/bash
@@ -94,10 +97,13 @@ program=$build/tests/gpu/stagecoach-emulated
 # A bundle brings all but the C library and the shell, from wherever it is put.
 bundle() {
     STAGECOACH=$build/tests/gpu/stagecoach-emulated DEVICE_KERNELS=$build/tests/gpu/test_kernels DEVICE_BENCH=$build/tests/gpu/bench_emulated \
-        bash "$script" --bundle "$work/bundle" && mkdir elsewhere && mv bundle elsewhere/
+        LIBRARIES=$work/nvidia bash "$script" --bundle "$work/bundle" && mkdir elsewhere && mv bundle elsewhere/
 }
 bundled() { env -i PATH=/usr/bin:/bin DRY=1 EMULATED_GPUS=2 GPU_STEPS="nccl profile" "$@" bash "$work/elsewhere/bundle/run.sh"; }
+mkdir nvidia && touch nvidia/lib{cublasLt.so.13,cublasLt.so.13.0.2,cublasLt.so,cublas.so.13,nccl.so.2,cudnn_graph.so.9,nvrtc-builtins.so.13.0}
 check "a bundle can be made" bundle
+brings() { [ "$(cd elsewhere/bundle/lib && echo lib{cublas,nccl,cudnn,nv}*)" = "libcublasLt.so.13 libnccl.so.2 libcudnn_graph.so.9 libnvrtc-builtins.so.13.0" ]; }
+check "... with the libraries of GPUs that it is shown" brings
 if command -v strace >/dev/null; then
     check "it works elsewhere" bundled strace -f -qq --seccomp-bpf -e trace=openat,execve -e status=successful -o opened
     stray() { sed -n 's/.*"\(\/[^"]*\)".*/\1/p' opened | sort -u | grep -vF "$work/elsewhere/" | grep -E '/lib(mpi|open-|hdf5|sz|dnnl|config|jansson|xxhash|hwloc|event|pmix)[^/]*\.so|/mca_|/bin/(mpirun|orted)$'; }

@@ -278,9 +278,9 @@ const kernel_case kernel_cases[] = {
     {"dropout", dropout, 1e-7, 1, 8, {{1, 1, 10}, {2, 3, 50}, {3, 4104, 10}, {3, 17, 10}, {1, 65, 90}, {8, 100, 10}, {2, 20001, 10}, {2, 100, 0}}},
     {"matmul_activation", matmul_activation, 1e-5, 3, 6, {{1, 1, 1}, {3, 17, 1}, {17, 64, 65}, {65, 63, 40}, {100, 200, 33}, {33, 96, 128}}},
     {"matmul_strided", matmul_strided, 4e-6, 1, 4, {{1, 3, 17}, {63, 64, 65}, {257, 100, 31}, {20, 17, 300}}},
-    {"cross_entropy", cross_entropy, 1e-6, 1, 12, {{1, 1, 0, 1}, {4, 2, 0, 1}, {5, 50257, 10, 1}, {3, 2001, 0, 1, 47}, {3, 3, 10, 1, 2}, {7, 17, 0, 1}, {9, 63, 10, 1},
+    {"cross_entropy", cross_entropy, 1e-6, 1, 13, {{1, 1, 0, 1}, {4, 2, 0, 1}, {5, 50257, 10, 1}, {3, 2001, 0, 1, 47}, {3, 3, 10, 1, 2}, {7, 17, 0, 1}, {9, 63, 10, 1},
      {4, 64, 0, 0}, {5, 65, 10, 0}, {6, 100, 50, 1}, {20, 257, 0, 1},
-     {11, 5003, 10, 1}}},
+     {11, 5003, 10, 1}, {2, 12288, 0, 1}}},
     {"adamw", adamw, 1e-6, 1, 8, {{1, 1, 1}, {3, 2, 3}, {17, 1, 2}, {64, 100, 4}, {65, 7, 5}, {512, 1, 8}, {1024, 3, 33}, {40001, 3, 40}}},
     {"narrow", narrow, 1e-7, 0, 5, {{1}, {17}, {64}, {65}, {40001}}},
     {"block_square_sums", block_square_sums, 1e-14, 0, 5, {{1, 1}, {51, 17}, {1024, 512}, {130, 65}, {51200, 512}}},
@@ -315,8 +315,17 @@ void compare_joined(sgc_device *d)
     compare_calls(d, find_case("adamw"), adamw_apart);
 }
 
-void compare_case(sgc_device *d, const kernel_case *k, const char *name)
+/* GPUs make sums of thousands of terms one after the other. Tensor cores do not round them but cut them off, after every eight terms or sixteen. */
+static double tolerance_of(const sgc_device *d, const kernel_case *k)
 {
+    if (!d->ops->memory || strncmp(k->name, "matmul", 6) != 0) return k->tolerance;
+    return k->tolerance * (sgc_dtype_bytes(d->ops->value) == 2 ? 10 : 2);
+}
+
+/* How often a case on d differs from ref64 by more than it may. Each time is told: who has a GPU for a while wants to know of all. */
+static int n_wrong(sgc_device *d, const kernel_case *k, const char *name)
+{
+    int n = 0;
     sgc_device reference;
     const bool short_values = sgc_dtype_bytes(d->ops->value) == 2;
     const double unit = d->ops->value == SGC_F16 ? 0x1p-11 : 0x1p-8;
@@ -325,18 +334,25 @@ void compare_case(sgc_device *d, const kernel_case *k, const char *name)
         const int64_t *s = k->size[i];
         call a = run(k->kernel, d, s, 1, d->ops->value), b = run(k->kernel, &reference, s, 1, d->ops->value);
         for (int of_16_bits = 0; of_16_bits <= short_values; of_16_bits++) {
-            double tolerance = of_16_bits ? (k->bf16_tolerance + 0.01) * unit : k->tolerance;
+            double tolerance = of_16_bits ? (k->bf16_tolerance + 0.01) * unit : tolerance_of(d, k);
             double error = distance(&a, &b, of_16_bits);
-            ck_assert_msg(error <= tolerance, "%s on %s at %s, %s outputs at %lld %lld %lld %lld %lld: %.3g", k->name, d->ops->name, name,
-                          of_16_bits ? "short" : "wide", (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4], error);
+            if (error <= tolerance) continue; /* a NaN is not */
+            n++;
+            fprintf(stderr, "%s on %s at %s, %s outputs at %lld %lld %lld %lld %lld: %.3g, more than %.3g\n", k->name, d->ops->name, name,
+                    of_16_bits ? "short" : "wide", (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4], error, tolerance);
         }
         free_call(&a);
         free_call(&b);
     }
     sgc_device_close(&reference);
+    return n;
 }
+
+void compare_case(sgc_device *d, const kernel_case *k, const char *name) { ck_assert_msg(n_wrong(d, k, name) == 0, "%s on %s at %s", k->name, d->ops->name, name); }
 
 void compare_all(sgc_device *d, const char *name)
 {
-    for (int k = 0; k < n_kernel_cases; k++) compare_case(d, &kernel_cases[k], name);
+    int n = 0;
+    for (int k = 0; k < n_kernel_cases; k++) n += n_wrong(d, &kernel_cases[k], name);
+    ck_assert_msg(n == 0, "%s at %s: %d outputs, as told", d->ops->name, name, n);
 }

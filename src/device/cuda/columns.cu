@@ -1,4 +1,4 @@
-/* Sums down columns; the gradient of a bias. */
+/* Sums down columns; a bias, and its gradient. */
 #include "device/cuda/columns.cuh"
 
 #include "device/cuda/elements.cuh"
@@ -6,6 +6,7 @@
 enum {
     SLOTS = 8, /* threads that share the rows of a group */
     BATCH = 4, /* rows that a thread loads at once */
+    BIAS_THREADS = 256,
 };
 
 /* Block x: a group of rows; block y: 32 * W columns, W of a thread. */
@@ -113,6 +114,21 @@ void sgc_cuda_add_groups(sgc_device *d, float *out, float *next, const float *gr
 {
     const int64_t n_columns = next ? 2 * C : C;
     SGC_LAUNCH(d, add_groups, (unsigned)divide_up(n_columns, WARP), dim3(WARP, WARP), 0, out, next, groups, n_groups, C, n_columns);
+}
+
+/* A block per row. */
+template <typename Result, typename Value>
+static __global__ void __launch_bounds__(BIAS_THREADS) add_bias(Result *c, const Value *bias, const int64_t ldc, const int64_t n)
+{
+    c += blockIdx.x * ldc;
+    for (int64_t i = threadIdx.x; i < n; i += BIAS_THREADS) c[i] = from_float<Result>(to_float(c[i]) + to_float(bias[i]));
+}
+
+void sgc_cuda_add_bias(sgc_device *d, void *c, bool c_is_wide, int64_t ldc, const void *bias, int64_t m, int64_t n)
+{
+    if (m == 0 || n == 0) return;
+    if (c_is_wide) SGC_WITH_VALUE(d, SGC_LAUNCH(d, (add_bias<float, Value>), (unsigned)m, BIAS_THREADS, 0, (float *)c, (const Value *)bias, ldc, n));
+    else SGC_WITH_VALUE(d, SGC_LAUNCH(d, (add_bias<Value, Value>), (unsigned)m, BIAS_THREADS, 0, (Value *)c, (const Value *)bias, ldc, n));
 }
 
 size_t sgc_cuda_bias_scratch(int64_t N, int64_t C) { return (size_t)(divide_up(N, COLUMN_ROWS) * C) * sizeof(float); }

@@ -97,7 +97,8 @@ void sgc_cuda_residual_norm_forward(sgc_device *d, void *z, void *y, void *mean,
                                     int64_t B, int64_t T, int64_t C, double epsilon, const sgc_dropout *drop);
 void sgc_cuda_residual_norm_backward(sgc_device *d, void *dx, bool add_dx, void *dr, void *dw, void *db, const void *dy, const void *x, const void *w,
                                      const void *mean, const void *rstd, int64_t B, int64_t T, int64_t C, const sgc_dropout *drop);
-/* columns.cu: db [C] += sums of the columns of dy */
+/* columns.cu: bias [n], values, to each of the m rows of c; db [C] += sums of the columns of dy */
+void sgc_cuda_add_bias(sgc_device *d, void *c, bool c_is_wide, int64_t ldc, const void *bias, int64_t m, int64_t n);
 void sgc_cuda_bias_backward(sgc_device *d, float *db, const void *dy, int64_t N, int64_t C);
 /* cross_entropy.cu */
 void sgc_cuda_cross_entropy(sgc_device *d, double *loss, void *dlogits, const void *logits, const int32_t *target, int64_t N, int64_t V,

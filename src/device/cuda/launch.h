@@ -12,12 +12,14 @@
 
 #include "device/cuda/cuda_impl.h"
 
+/* Blocks get 48 KiB without asking, declared and of the launch together; no kernel that has so little of the launch declares more than 8 KiB. */
+enum { SGC_SHARED_WITHOUT_ASKING = 40 * 1024 };
+
 #ifdef __CUDACC__
 
-/* More than this is given only to kernels that ask. */
 template <typename Kernel> static inline void sgc_cuda_allow_shared(sgc_device *d, Kernel *kernel, size_t shared_bytes, const char *name)
 {
-    if (shared_bytes > 48 * 1024)
+    if (shared_bytes > SGC_SHARED_WITHOUT_ASKING)
         sgc_cuda_check(d, cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes), name);
 }
 

@@ -4,7 +4,8 @@
  *
  * Which of its algorithms makes a product is the first answer of its heuristic, which knows shapes, types and the GPU, and measures nothing: the
  * same on every run and every rank with an equal GPU and library. Splitting the inner side is allowed where the parts are added in a pass of
- * their own, in a fixed order.
+ * their own, in a fixed order, and where it is one of whole tiles: versions 12.8 and 13.1 are known to lose the rest behind the last whole tile of a side
+ * that they split.
  *
  * What may follow a product is made with it where the library can: its GELU is that of GPT-2, by tanh. It makes it of sums that are not rounded yet, so a
  * call of the forward pass that is repeated apart in the backward pass would have other bits there; hence only an activation whose input is not kept
@@ -21,6 +22,7 @@
 #include "device/cuda/library.h"
 
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what the library's own advice for Hopper is */
+enum { WHOLE_TILES = 128 }; /* terms of a sum: a multiple of what any of its tiles has */
 
 /* What the library does with a product, beside its bias. */
 typedef enum epilogue { NOTHING, GELU, GELU_SLOPE, SUMS } epilogue;
@@ -153,7 +155,7 @@ static cublasStatus_t prefer(const struct sgc_cuda_matmul *x, const product *q, 
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint64_t bytes = WORKSPACE_BYTES;
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* besides none at all */
+    const uint32_t reductions = q->k % WHOLE_TILES == 0 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
     cublasStatus_t rc;
     LT(MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes)));
     LT(MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof(reductions)));
@@ -164,20 +166,24 @@ static cublasStatus_t prefer(const struct sgc_cuda_matmul *x, const product *q, 
 
 static cublasStatus_t choose(const struct sgc_cuda_matmul *x, plan *p)
 {
+    enum { MOST_ANSWERS = 8 }; /* the best first; each may say of itself that it will not do */
     cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t answer;
+    cublasLtMatmulHeuristicResult_t answers[MOST_ANSWERS];
     int n = 0;
     cublasStatus_t rc;
     LT(MatmulPreferenceCreate(&preference));
     rc = prefer(x, &p->of, preference);
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = x->lt->MatmulAlgoGetHeuristic(x->handle, p->operation, p->b, p->a, p->c, p->c, preference, 1, &answer, &n);
+        rc = x->lt->MatmulAlgoGetHeuristic(x->handle, p->operation, p->b, p->a, p->c, p->c, preference, MOST_ANSWERS, answers, &n);
     x->lt->MatmulPreferenceDestroy(preference);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
-    if (n == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-    p->algorithm = answer.algo;
-    p->workspace_bytes = answer.workspaceSize;
-    return answer.state;
+    for (int i = 0; i < n; i++) {
+        if (answers[i].state != CUBLAS_STATUS_SUCCESS) continue;
+        p->algorithm = answers[i].algo;
+        p->workspace_bytes = answers[i].workspaceSize;
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 static void fail(sgc_device *d, const product *q, cublasStatus_t rc)
@@ -189,6 +195,9 @@ static void fail(sgc_device *d, const product *q, cublasStatus_t rc)
              (long long)(q->tb ? q->k : q->n), q->tb ? "'" : "", sgc_dtype_name(d->ops->value));
     sgc_cuda_fail(d, what, x->lt->GetStatusString(rc));
 }
+
+/* Is there anything about it that the library may refuse, and that is done after it then? */
+static bool is_bare(const product *q) { return q->then == NOTHING && !q->has_bias; }
 
 static plan *find(sgc_device *d, const product *q)
 {
@@ -210,7 +219,7 @@ static plan *find(sgc_device *d, const product *q)
     if (rc == CUBLAS_STATUS_SUCCESS) rc = choose(x, &p);
     if (rc != CUBLAS_STATUS_SUCCESS) {
         destroy(x->lt, &p);
-        if (q->then == NOTHING) {
+        if (is_bare(q) || d->is_recording) { /* while calls are recorded some versions answer nothing: that is no refusal to keep */
             fail(d, q, rc);
             return NULL;
         }
@@ -227,13 +236,15 @@ static uint32_t alignment_of(const void *a, const void *b, const void *c, const 
     return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 2;
 }
 
-/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses what follows.
+static void *result_of(const sgc_matmul *w) { return w->c ? w->c : w->activated; }
+
+/* The product, its bias, and what follows if that is not NOTHING; false: nothing was done, because the library refuses the bias or what follows.
  * sums: where those of SUMS go, which are never added to what is there. */
 static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *sums)
 {
     const float one = 1, beta = w->add;
     const void *bias = then == SUMS ? sums : w->bias;
-    void *c = w->c ? w->c : w->activated;
+    void *c = result_of(w);
     sgc_cuda *cuda = sgc_cuda_of(d);
     struct sgc_cuda_matmul *x = cuda->matmul;
     if (w->bias && w->c_is_wide && d->ops->value != SGC_F32) {
@@ -256,7 +267,7 @@ static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *s
         rc = x->lt->Matmul(x->handle, p->operation, &one, w->b, p->b, w->a, p->a, &beta, c, p->c, c, p->c, &p->algorithm, x->workspace, p->workspace_bytes,
                            cuda->stream);
     if (rc == CUBLAS_STATUS_SUCCESS) return true;
-    if (then != NOTHING && (rc == CUBLAS_STATUS_NOT_SUPPORTED || rc == CUBLAS_STATUS_INVALID_VALUE)) { /* the heuristic promised too much */
+    if (!is_bare(&q) && (rc == CUBLAS_STATUS_NOT_SUPPORTED || rc == CUBLAS_STATUS_INVALID_VALUE)) { /* the heuristic promised too much */
         destroy(x->lt, p);
         *p = (plan){.of = q, .refused = true};
         return false;
@@ -265,14 +276,27 @@ static bool multiply(sgc_device *d, const sgc_matmul *w, epilogue then, float *s
     return true;
 }
 
+/* The product and its bias. */
+static void multiply_plainly(sgc_device *d, const sgc_matmul *w)
+{
+    sgc_matmul bare = *w;
+    if (multiply(d, w, NOTHING, NULL)) return;
+    bare.bias = NULL;
+    multiply(d, &bare, NOTHING, NULL);
+    sgc_cuda_add_bias(d, result_of(w), w->c_is_wide, w->ldc ? w->ldc : w->n, w->bias, w->m, w->n);
+}
+
 /*
+ * How good the library's tanh is, is not told; for 16-bit numbers any is good enough, floats take ours. GPUs before 9.0 and from 12.0 on were seen to make
+ * the activation after the product after all, more slowly than our kernel.
  * The library reads the numbers that slopes are taken at in rows of whole 128-bit accesses. In which order it sums columns is not told, only that it is the
  * same at every run; full_determinism takes ours.
  */
 static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
 {
+    const int capability = sgc_cuda_of(d)->capability;
     if (w->sums) return !w->bias && !d->exact_threads && (w->c_is_wide || d->ops->value == SGC_F32) ? SUMS : NOTHING;
-    if (w->activation != SGC_ACT_GELU_NEW) return NOTHING;
+    if (w->activation != SGC_ACT_GELU_NEW || d->ops->value == SGC_F32 || capability < 90 || capability >= 120) return NOTHING;
     if (w->activated && !w->c) return GELU;
     return w->slope_at && !w->bias && w->n % 8 == 0 && (uintptr_t)w->slope_at % 16 == 0 ? GELU_SLOPE : NOTHING;
 }
@@ -281,9 +305,9 @@ static epilogue epilogue_for(const sgc_device *d, const sgc_matmul *w)
 static bool multiply_with(sgc_device *d, const sgc_matmul *w, epilogue then)
 {
     float *sums = w->sums;
-    if (then == NOTHING) return multiply(d, w, NOTHING, NULL), false;
+    if (then == NOTHING) return multiply_plainly(d, w), false;
     if (then == SUMS && w->add_sums && !(sums = sgc_cuda_scratch(d, (size_t)w->n * sizeof(*sums)))) return true;
-    if (!multiply(d, w, then, sums)) return multiply(d, w, NOTHING, NULL), false;
+    if (!multiply(d, w, then, sums)) return multiply_plainly(d, w), false;
     if (sums != w->sums) sgc_cuda_add_into(d, w->sums, sums, w->n);
     return true;
 }

@@ -320,7 +320,7 @@ void *shared(const void *key, size_t bytes, size_t alignment)
         if (declarations[i].key == key) return declarations[i].p;
     size_t sum = bytes;
     for (int i = 0; i < n_declarations; i++) sum += declarations[i].bytes;
-    if (sum > MOST_DECLARED_BYTES || sum + now->shared_bytes > most_shared_bytes())
+    if (sum > MOST_WITHOUT_ASKING || sum + now->shared_bytes > (now->asks_for_shared ? most_shared_bytes() : (size_t)MOST_WITHOUT_ASKING))
         defect_at({NULL, 0}, "%zu bytes of shared memory are declared beside %zu of the launch, more than a block has", sum, now->shared_bytes);
     declaration *d = &declarations[n_declarations];
     if (n_declarations++ == MAX_DECLARATIONS) defect_at({NULL, 0}, "more than %d declarations of shared memory", (int)MAX_DECLARATIONS);

@@ -32,11 +32,12 @@ struct grid {
     const char *name;
     dim3 blocks, threads;
     size_t shared_bytes;
+    bool asks_for_shared;
 };
 
-/* Of a block of this GPU; and how much of it may be declared without being asked for at the launch. */
+/* Of a block of this GPU, if the kernel asks for more; and else, declared and of the launch together. */
 size_t most_shared_bytes();
-enum { MOST_DECLARED_BYTES = 48 * 1024 };
+enum { MOST_WITHOUT_ASKING = 48 * 1024 };
 
 void run_grid(const grid &g, const kernel_call &call);
 

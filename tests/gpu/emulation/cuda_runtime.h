@@ -167,7 +167,26 @@ static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uin
 static inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned n) { return (unsigned)((((uint64_t)high << 32 | low) << (n & 31)) >> 32); }
 static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned n) { return (unsigned)(((uint64_t)high << 32 | low) >> (n & 31)); }
 
-/* Arithmetic. What is approximate on a GPU is exact to half an ulp or so here. Macros: the C library has such names for itself. */
+/* Arithmetic. What is a few ulps off on a GPU is so here, up or down as its bits happen to be. Macros: the C library has such names for itself. */
+
+static inline float emulated_about(float exact, int most)
+{
+    const unsigned bits = __float_as_uint(exact);
+    if (fabsf(exact) < 1e-37f || exact == 1 || !isfinite(exact)) return exact;
+    return __uint_as_float(bits + bits * 2654435761u % (2 * (unsigned)most + 1) - (unsigned)most);
+}
+/* Sums on tensor cores, after every eight terms: what a float does not hold is cut off. */
+static inline double emulated_cut(double sum)
+{
+    const float near = (float)sum;
+    return fabs((double)near) > fabs(sum) ? nextafterf(near, 0) : near;
+}
+#define expf(x) emulated_about(expf(x), 2)
+#define exp2f(x) emulated_about(exp2f(x), 2)
+#define erff(x) emulated_about(erff(x), 2)
+#define tanhf(x) emulated_about(tanhf(x), 2)
+#define logf(x) emulated_about(logf(x), 1)
+#define log2f(x) emulated_about(log2f(x), 1)
 
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
@@ -183,7 +202,7 @@ static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 static inline double __dsqrt_rn(double x) { return sqrt(x); }
-static inline float __fdividef(float a, float b) { return a / b; }
+static inline float __fdividef(float a, float b) { return emulated_about(a / b, 2); }
 #define __expf(x) expf(x)
 #define __exp10f(x) exp10f(x)
 #define __logf(x) logf(x)

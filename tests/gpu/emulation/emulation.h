@@ -19,7 +19,7 @@
  *     EMULATED_WITHOUT=NAMES   libraries that cannot be opened: cublasLt, cudnn, nccl
  *     EMULATED_CUDNN_VERSION=N of the library, as 91900; EMULATED_CUDNN_WILD=1: no engine of it repeats itself; EMULATED_CUDNN_STUCK=1: it makes no handle
  *     EMULATED_CUDNN_SLICE=BYTES that a slice of attention's gradient may take: what is emulated does not come near what is set otherwise
- *     EMULATED_LT=plain        cuBLASLt does nothing with a product but add a bias; =late: its heuristic does not know that
+ *     EMULATED_LT=plain        cuBLASLt does nothing with a product, not even add a bias; =late: its heuristic does not know that
  *     EMULATED_NCCL_VERSION=N  of the library, as 22809
  *     EMULATED_NCCL_DEAF=R     rank R never connects; EMULATED_NCCL_REFUSES=R: it fails to
  *     EMULATED_NCCL_REJECTS=R:K  the K-th ncclSend or ncclRecv of rank R fails at once

@@ -23,15 +23,15 @@ template <typename... Parameters> struct bound_call : kernel_call {
 };
 
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch(cudaStream_t stream, const char *name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes, Arguments... a)
+cudaError_t launch(cudaStream_t stream, const char *name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes, bool asks, Arguments... a)
 {
-    return queue_kernel(stream, {name, blocks, threads, shared_bytes}, new bound_call<Parameters...>(kernel, static_cast<Parameters>(a)...));
+    return queue_kernel(stream, {name, blocks, threads, shared_bytes, asks}, new bound_call<Parameters...>(kernel, static_cast<Parameters>(a)...));
 }
 
 } // namespace emulated
 
 #define SGC_LAUNCH_ON(d, stream, kernel, grid, block, shared_bytes, ...) \
-    sgc_cuda_check(d, emulated::launch(stream, #kernel, kernel, grid, block, shared_bytes, __VA_ARGS__), #kernel)
+    sgc_cuda_check(d, emulated::launch(stream, #kernel, kernel, grid, block, shared_bytes, (shared_bytes) > SGC_SHARED_WITHOUT_ASKING, __VA_ARGS__), #kernel)
 
 /* One array for each declaration and each instance of a template. */
 #define SGC_SHARED(type, name, ...) \

@@ -1,4 +1,6 @@
-/* cuBLASLt's products as plain sums in double. Matrices lie in columns: element (i, j) at i + j * leading dimension. */
+/*
+ * cuBLASLt's products as plain sums, as exact as on a GPU and no better. Matrices lie in columns: element (i, j) at i + j * leading dimension.
+ */
 #include <cublasLt.h>
 
 #include <math.h>
@@ -32,12 +34,14 @@ struct emulated_lt_layout {
 };
 
 struct emulated_lt_preference {
+    uint32_t reductions = ~0u; /* all are allowed */
     uint64_t workspace_bytes = 0;
     uint32_t alignment[4] = {256, 256, 256, 256}; /* of a, b, c, d */
 };
 
 /* What the algorithm of a heuristic relies on. */
 struct algorithm {
+    bool splits; /* the sums of a product */
     uint64_t workspace_bytes;
     uint32_t alignment[4];
 };
@@ -80,11 +84,12 @@ static std::vector<double> unpacked(const void *x, const emulated_lt_layout &l, 
     return out;
 }
 
-/* By tanh. */
-static double gelu(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+/* By the tanh that GPUs have an instruction for, whose error is up to 2^-11 of it. */
+static double coarse_tanh(double x) { return tanh(x) * (1 - 0x1p-11); }
+static double gelu(double x) { return 0.5 * x * (1 + coarse_tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
 static double gelu_slope(double x)
 {
-    const double s = sqrt(2 / M_PI), t = tanh(s * (x + 0.044715 * x * x * x));
+    const double s = sqrt(2 / M_PI), t = coarse_tanh(s * (x + 0.044715 * x * x * x));
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * s * (1 + 3 * 0.044715 * x * x);
 }
 
@@ -94,11 +99,12 @@ struct product_work : emulated::work {
     const void *a, *b, *c;
     void *d, *workspace;
     size_t workspace_bytes;
+    bool splits;
     float alpha, beta;
     work *copy() const override { return new product_work(*this); }
     void run() override
     {
-        const bool rounded = operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+        const bool rounded = operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32, on_tensor_cores = la.type != CUDA_R_32F;
         const std::vector<double> left = unpacked(a, la, operation.transpose_a, rounded), right = unpacked(b, lb, operation.transpose_b, rounded);
         const size_t m = ld.rows, n = ld.columns, k = n ? right.size() / n : 0;
         const cudaDataType_t bias_type = operation.bias_type < 0 ? ld.type : (cudaDataType_t)operation.bias_type;
@@ -112,10 +118,14 @@ struct product_work : emulated::work {
         memset(workspace, 0xff, workspace_bytes);
         for (size_t j = 0; j < n; j++) {
             for (double &s : sum) s = 0;
-            for (size_t l = 0; l < k; l++) {
+            for (size_t l = 0; l < (splits && k > 1024 ? k / 64 * 64 : k); l++) { /* as some versions, which lose the rest of what they split */
                 const double factor = right[l + j * k];
                 const double *column = &left[l * m];
                 for (size_t i = 0; i < m; i++) sum[i] += column[i] * factor;
+                if (on_tensor_cores && (l % 8 == 7 || l + 1 == k))
+                    for (double &s : sum) s = emulated_cut(s);
+                else if (!on_tensor_cores)
+                    for (double &s : sum) s = (float)s;
             }
             for (size_t i = 0; i < m; i++) {
                 const size_t at = i + j * (size_t)ld.leading;
@@ -221,10 +231,9 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
                                                     const void *value, size_t bytes)
 {
-    uint32_t mask;
     switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return take(&preference->workspace_bytes, value, bytes);
-    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&mask, value, bytes); /* nothing is split here */
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&preference->reductions, value, bytes);
     default: break;
     }
     const int which = attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
@@ -248,7 +257,8 @@ static cublasStatus_t check(const emulated_lt_operation &o, const emulated_lt_la
         if (l->leading < (int64_t)l->rows) return CUBLAS_STATUS_INVALID_VALUE;
     if (a.type != b.type || (d.type != a.type && d.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (o.epilogue == CUBLASLT_EPILOGUE_BGRADA && o.transpose_a != CUBLAS_OP_N) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!is_plain && ((d.type != a.type && o.epilogue != CUBLASLT_EPILOGUE_BGRADA) || refuses_epilogues("plain"))) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!is_plain && d.type != a.type && o.epilogue != CUBLASLT_EPILOGUE_BGRADA) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (o.epilogue != CUBLASLT_EPILOGUE_DEFAULT && refuses_epilogues("plain")) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (o.has_aux() && (!o.aux || (uintptr_t)o.aux % 16 != 0 || o.aux_leading % 8 != 0 || o.aux_leading < (int64_t)d.rows)) return CUBLAS_STATUS_INVALID_VALUE;
     if ((o.has_bias() || o.epilogue == CUBLASLT_EPILOGUE_BGRADA) && (!o.bias || (o.bias_type >= 0 && o.bias_type != (int)d.type))) return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
@@ -262,14 +272,17 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     cublasStatus_t rc = check(*operation, *a, *b, *d);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
-    algorithm chosen;
+    algorithm chosen = {};
+    chosen.splits = preference->reductions != CUBLASLT_REDUCTION_SCHEME_NONE;
     chosen.workspace_bytes = preference->workspace_bytes < 4096 ? preference->workspace_bytes : 4096;
     memcpy(chosen.alignment, preference->alignment, sizeof(chosen.alignment));
-    memset(&results[0], 0, sizeof(results[0]));
-    memcpy(&results[0].algo, &chosen, sizeof(chosen));
-    results[0].workspaceSize = chosen.workspace_bytes;
-    results[0].state = CUBLAS_STATUS_SUCCESS;
-    *n = 1;
+    *n = wanted > 1 ? 2 : 1; /* of two the better one changes its mind */
+    for (int i = 0; i < *n; i++) {
+        memset(&results[i], 0, sizeof(results[i]));
+        memcpy(&results[i].algo, &chosen, sizeof(chosen));
+        results[i].workspaceSize = chosen.workspace_bytes;
+        results[i].state = i + 1 == *n ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -281,8 +294,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     algorithm chosen;
     cublasStatus_t rc = check(*operation, *a_layout, *b_layout, *d_layout);
     if (rc != CUBLAS_STATUS_SUCCESS) return rc;
-    if (operation->epilogue != CUBLASLT_EPILOGUE_DEFAULT && operation->epilogue != CUBLASLT_EPILOGUE_BIAS && refuses_epilogues("late"))
-        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (operation->epilogue != CUBLASLT_EPILOGUE_DEFAULT && refuses_epilogues("late")) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (emulated::may_queue(stream) != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
     memcpy(&chosen, algo, sizeof(chosen));
     const void *pointers[4] = {a, b, c, d};
@@ -300,6 +312,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     w->d = d;
     w->workspace = workspace;
     w->workspace_bytes = chosen.workspace_bytes;
+    w->splits = chosen.splits;
     w->alpha = *(const float *)alpha;
     w->beta = *(const float *)beta;
     emulated::queue(stream, w);

@@ -110,6 +110,7 @@ template <typename V> static inline void mma_16x8x16(float (&c)[4], const uint32
             memcpy((void *)&left, e->values[row % 8 * 4 + k % 8 / 2], sizeof(left));
             memcpy((void *)&right, e->values[column * 4 + k % 8 / 2], sizeof(right));
             sum += (double)half_of<V>(left.a[row / 8 + k / 8 * 2], k % 2) * half_of<V>(right.b[k / 8], k % 2);
+            if (k % 8 == 7) sum = emulated_cut(sum);
         }
         c[i] = (float)sum;
     }
@@ -158,6 +159,6 @@ template <int N> static inline void copies_wait()
         }
 }
 
-static inline float exp2_fast(float x) { return exp2f(x); }
+static inline float exp2_fast(float x) { return exp2f(x); } /* which errs as much, see cuda_runtime.h */
 
 #endif
