@@ -129,4 +129,8 @@ disks 2
 PER_NODE=1 check "evaluations while files travel" train local/out 2 --save_on_each_node --max_steps 8 --save_steps 1 --checkpoint.overlap skip --checkpoint.buffer_size 16384 \
     --evaluation_strategy steps --eval_steps 1 --data.validation_file "$work/text.txt" --data.max_eval_samples 200 --logging_steps 1 --model.n_embd 192
 check "... leave a rate of training" is "$(grep -c '"tokens_per_second":-' "$work/disk-0/out/metrics.jsonl")" 0
+
+disks 3
+check "nodes of two, two and one rank that share files" train local/out 5 --save_on_each_node --checkpoint.buffer_size 16384 --checkpoint.writers_per_node 1 --zero.stage 1 --max_steps 3
+for node in 1 2; do check "... node $node has all" diff -r "$work/disk-0/out/checkpoint-3" "$work/disk-$node/out/checkpoint-3"; done
 finish
