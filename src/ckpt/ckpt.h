@@ -74,8 +74,10 @@ typedef enum sgc_spread_kind { SGC_SPREAD_NONE, SGC_SPREAD_PARTNER, SGC_SPREAD_X
 
 /* Does this rank exchange files with other nodes? */
 bool sgc_spread_takes_part(const sgc_world *w, const sgc_ckpt_files *files, sgc_spread_kind kind);
-/* Memory that files of shards of so many bytes can make use of at most while they travel; with less, they travel in more pieces. */
-size_t sgc_spread_most_bytes(const sgc_ckpt_files *files, sgc_spread_kind kind, size_t n_shard_bytes);
+/* Memory that files of shards of so many bytes can make use of at most while they travel among several nodes; with less, they travel in more pieces. */
+size_t sgc_spread_most_bytes(const sgc_world *w, const sgc_ckpt_files *files, sgc_spread_kind kind, size_t n_shard_bytes);
+/* Of so much, what the caller gives or a save takes; MPI takes the rest. */
+size_t sgc_spread_own_bytes(sgc_spread_kind kind, size_t memory_bytes);
 
 typedef struct sgc_ckpt_job {
     const char *output_dir;
@@ -90,7 +92,7 @@ typedef struct sgc_ckpt_job {
     const sgc_world *nodes;    /* output_dir is another directory on every node; NULL: all ranks see the same */
     sgc_spread_kind spread;    /* then                                                            */
     void *travel;              /* memory for what travels to other nodes, of ranks that sgc_spread_takes_part; NULL: two blocks, taken for the time */
-    size_t travel_bytes;       /* the same on all ranks                                           */
+    size_t travel_bytes;       /* with what MPI takes (sgc_spread_own_bytes), the same on all ranks */
     int64_t *index_bytes;      /* [in,out] size of checkpoint.h5, kept from save to save; 0: not known yet. NULL is allowed */
 } sgc_ckpt_job;
 

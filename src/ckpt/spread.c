@@ -41,6 +41,7 @@ struct sgc_spread {
     stream in, out;
     sgc_hasher *hasher;       /* owned: xor: of the parity */
     sgc_transfer *transfer;   /* owned */
+    bool is_cut_off;          /* a message could not be sent: no more are */
     sgc_status st;            /* the first error of this rank's work */
 };
 
@@ -153,18 +154,29 @@ sgc_status sgc_spread_work(sgc_spread *p)
 
 bool sgc_spread_is_last(const sgc_spread *p) { return p->n_pieces == 0 || p->step == p->n_pieces + 1; }
 
-sgc_status sgc_spread_end(sgc_spread *p, bool waits, bool *has_ended) { return sgc_transfer_end(&p->transfer, waits, has_ended); }
-
-sgc_status sgc_spread_next(sgc_spread *p)
+sgc_status sgc_spread_end(sgc_spread *p, bool waits, bool *has_ended)
 {
-    const int64_t k = p->step++;
-    if (k == p->n_pieces) return SGC_OK; /* its end was the last */
+    sgc_status st = sgc_transfer_end(&p->transfer, waits, has_ended);
+    p->is_cut_off = p->is_cut_off || st != SGC_OK;
+    return st;
+}
+
+static sgc_status send_piece(sgc_spread *p, int64_t k)
+{
     const piece at = piece_at(p, k);
     const int root = p->items[at.item].root, n = p->n_nodes;
     sgc_group *across = p->job.world->across;
     if (p->job.how == SGC_SPREAD_ALL) return sgc_transfer_broadcast(&p->transfer, across, sent(p, k), at.n, root);
     if (p->job.how == SGC_SPREAD_XOR) return sgc_transfer_xor(&p->transfer, across, sent(p, k), at.n, root);
     return sgc_transfer_exchange(&p->transfer, across, sent(p, k), (p->me + 1) % n, received(p, k), (p->me + n - 1) % n, at.n);
+}
+
+sgc_status sgc_spread_next(sgc_spread *p)
+{
+    const int64_t k = p->step++;
+    sgc_status st = k == p->n_pieces ? SGC_OK : send_piece(p, k); /* the end of the last is followed by nothing */
+    p->is_cut_off = st != SGC_OK;
+    return st;
 }
 
 /*
@@ -192,16 +204,20 @@ static sgc_status list_items(sgc_spread *p, const int64_t *sizes)
     return SGC_OK;
 }
 
-static int n_buffers(sgc_spread_kind how) { return how == SGC_SPREAD_PARTNER ? 4 : 2; }
+/* Pieces that memory is needed for at a time: two, of a partner two more; the reduction of MPI that makes a parity takes memory of its own for two. */
+static int n_buffers(sgc_spread_kind how) { return how == SGC_SPREAD_ALL ? 2 : 4; }
+
+size_t sgc_spread_own_bytes(sgc_spread_kind how, size_t memory_bytes) { return how == SGC_SPREAD_XOR ? memory_bytes / 2 : memory_bytes; }
 
 static sgc_status begin_local(sgc_spread *p, const int64_t *sizes)
 {
     sgc_status st = SGC_OK;
     const sgc_spread_job *j = &p->job;
+    const size_t own_bytes = sgc_spread_own_bytes(j->how, j->memory_bytes);
     p->piece_bytes = (int64_t)j->memory_bytes / n_buffers(j->how);
     SGC_TRY(list_items(p, sizes));
     p->memory = j->memory;
-    if (p->n_pieces > 0 && !p->memory && !(p->memory = p->own_memory = sgc_mem_alloc(SGC_MEM_CHECKPOINT, j->memory_bytes))) return SGC_ENOMEM;
+    if (p->n_pieces > 0 && !p->memory && !(p->memory = p->own_memory = sgc_mem_alloc(SGC_MEM_CHECKPOINT, own_bytes))) return SGC_ENOMEM;
     if (j->how == SGC_SPREAD_XOR && !(p->hasher = sgc_hasher_new())) return SGC_ENOMEM;
 done:
     return st;
@@ -214,9 +230,9 @@ sgc_status sgc_spread_begin(sgc_spread **out, const sgc_spread_job *j)
     const int n_files = j->files->n_files, own = j->files->file_of[w->rank];
     int64_t *sizes = calloc(2 * (size_t)n_files, sizeof(*sizes));
     sgc_spread *p = *out = calloc(1, sizeof(*p));
+    if (p) *p = (sgc_spread){.job = *j, .me = w->node_index, .n_nodes = w->n_nodes, .in.fd = -1, .out.fd = -1};
     if (!p || !sizes) st = sgc_err(SGC_ENOMEM, "no memory for the list of what goes to other nodes");
     SGC_AGREE(w->all);
-    *p = (sgc_spread){.job = *j, .me = w->node_index, .n_nodes = w->n_nodes, .in.fd = -1, .out.fd = -1};
     if (sgc_files_leader(j->files, own) == w->rank) {
         sizes[own] = j->n_file_bytes;
         sizes[n_files + own] = w->node_index;
@@ -236,13 +252,12 @@ done:
 
 void sgc_spread_free(sgc_spread *p)
 {
-    sgc_status st = SGC_OK;
     bool has_ended;
     if (!p) return;
     /* Messages cannot be taken back: others may have begun what this rank has not. What is in them does not matter any more. */
-    while (st == SGC_OK && !sgc_spread_is_last(p))
-        if ((st = sgc_spread_end(p, true, &has_ended)) == SGC_OK) st = sgc_spread_next(p);
-    if (st != SGC_OK) return; /* the job is about to end; its memory may still be written to */
+    while (!p->is_cut_off && !sgc_spread_is_last(p))
+        if (sgc_spread_end(p, true, &has_ended) == SGC_OK) sgc_spread_next(p);
+    if (p->is_cut_off) return; /* the job is about to end; its memory may still be written to */
     if (p->in.fd >= 0) close(p->in.fd);
     if (p->out.fd >= 0) close(p->out.fd);
     sgc_hasher_free(p->hasher);
@@ -257,11 +272,13 @@ bool sgc_spread_takes_part(const sgc_world *w, const sgc_ckpt_files *files, sgc_
     return how == SGC_SPREAD_ALL ? w->node_rank == 0 : sgc_files_leader(files, files->file_of[w->rank]) == w->rank;
 }
 
-size_t sgc_spread_most_bytes(const sgc_ckpt_files *files, sgc_spread_kind how, size_t n_shard_bytes)
+size_t sgc_spread_most_bytes(const sgc_world *w, const sgc_ckpt_files *files, sgc_spread_kind how, size_t n_shard_bytes)
 {
     enum { METADATA_BYTES = 1 << 16 }; /* of a file, about */
     const size_t n_shards = (size_t)((files->n_shards + files->n_files - 1) / files->n_files);
-    return (size_t)n_buffers(how) * (n_shards * n_shard_bytes + METADATA_BYTES);
+    size_t n_bytes = n_shards * n_shard_bytes + METADATA_BYTES; /* of what travels as one item */
+    if (how == SGC_SPREAD_XOR) n_bytes = (size_t)sgc_parity_bytes((int64_t)n_bytes, w->n_nodes);
+    return (size_t)n_buffers(how) * n_bytes;
 }
 
 sgc_status sgc_spread_sets(const sgc_world *w, const sgc_ckpt_files *files, int64_t *file_of)

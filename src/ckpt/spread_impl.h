@@ -12,7 +12,7 @@ typedef struct sgc_spread_job {
     int64_t n_file_bytes;     /* of the shard file that this rank leads */
     int file, file_before;    /* partner and xor: that file, and the one that this rank's counterpart on the node before leads */
     void *memory;             /* borrowed until the end; NULL: it is taken */
-    size_t memory_bytes;      /* the same on all ranks */
+    size_t memory_bytes;      /* with what MPI takes (sgc_spread_own_bytes), the same on all ranks */
 } sgc_spread_job;
 
 /*

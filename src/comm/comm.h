@@ -132,7 +132,7 @@ sgc_status sgc_barrier(sgc_group *g);
 /*
  * Bytes that travel while other things go on. Each is asynchronous: buffers are lent until its end. All ranks of the group start the same ones in the
  * same order. A rank starts the next only after the end of the last; none waits for the others but in an end that waits. One message each: up to
- * 2 GiB. SGC_ECOMM and SGC_ENOMEM are fatal for the job.
+ * 2 GiB. SGC_ECOMM, also for lack of memory, is fatal for the job.
  */
 typedef struct sgc_transfer sgc_transfer;
 /* n_bytes to one rank, as many from another; buffers do not overlap. Only with as many bytes on all ranks of the ring. */

@@ -15,7 +15,7 @@ static sgc_status open_transfer(sgc_transfer **out, sgc_group *g, int64_t n_byte
     *out = NULL;
     if (n_bytes > INT_MAX) return sgc_err(SGC_EARG, "%lld bytes are too many for one message", (long long)n_bytes);
     *out = calloc(1, sizeof(**out));
-    if (!*out) return sgc_err(SGC_ENOMEM, "no memory for a message");
+    if (!*out) return sgc_err(SGC_ECOMM, "no memory for a message"); /* others are on their way to it */
     sgc_group_count_call(g, SGC_CONTROL);
     return SGC_OK;
 }

@@ -56,8 +56,11 @@ static sgc_status keep_last(sgc_run *r, const char *best)
     sgc_status st = SGC_OK;
     sgc_ckpt_report report = {0};
     if (r->saved_step == r->state.step) return SGC_OK;
-    SGC_TRY(sgc_ckpt_verify(best, r->world->all, &report));
-    if (report.n_bad > 0) {
+    st = sgc_ckpt_verify(best, r->t->save_on_each_node ? r->world->node : r->world->all, &report); /* every node reads its own copy */
+    SGC_AGREE(r->world->all);
+    int64_t n_bad = report.n_bad;
+    SGC_TRY(sgc_sum_int64(r->world->all, &n_bad, 1));
+    if (n_bad > 0) {
         SGC_TRY(sgc_saving_start(r, true));
         SGC_TRY(sgc_saving_end(r));
     }
@@ -70,10 +73,11 @@ done:
 static sgc_status refuse(const sgc_run *r, sgc_status st, const char *best)
 {
     char why[2 * SGC_PATH_MAX];
+    const bool is_saved = r->saved_step == r->state.step; /* else the best was whole just before */
     sgc_take_message(why);
-    return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete and its last update, %lld, is saved: put a "
+    return sgc_err(st, "%s; load_best_model_at_end cannot load the best checkpoint, %s. The training is complete %s its last update, %lld, is %ssaved: put a "
                    "whole copy in the place of the best and run it again with --resume_from_checkpoint latest, or choose another checkpoint "
-                   "(stagecoach ckpt ls %s)", why, best, (long long)r->state.step, r->t->output_dir);
+                   "(stagecoach ckpt ls %s)", why, best, is_saved ? "and" : "but", (long long)r->state.step, is_saved ? "" : "not ", r->t->output_dir);
 }
 
 sgc_status sgc_best_load(sgc_run *r)

@@ -90,7 +90,7 @@ static sgc_status evaluate(sgc_run *r)
 {
     sgc_status st = SGC_OK;
     sgc_evaluation e;
-    double start_s = sgc_time_s();
+    const double start_s = sgc_time_s(), window_start_s = r->window_start_s;
     if (sgc_evaluator_run(&r->evaluator, &e) != SGC_OK) sgc_abort_job(r->world, "evaluation");
     r->state.last_eval_loss = e.loss;
     r->evaluated_step = r->state.step;
@@ -100,7 +100,7 @@ static sgc_status evaluate(sgc_run *r)
     }
     sgc_schedule_evaluated(&r->schedule, e.loss);
     if (r->world->rank == 0) st = sgc_saving_forgive(r, write_evaluation_local(r, &e));
-    r->window_start_s += sgc_time_s() - start_s; /* tokens_per_second is that of training */
+    r->window_start_s = window_start_s + (sgc_time_s() - start_s); /* tokens_per_second is that of training; files that travel meanwhile take no more of it */
     SGC_AGREE(r->world->all);
 done:
     return st;

@@ -51,18 +51,19 @@ done:
     return st;
 }
 
+/* The settings exclude each other: save_on_each_node has no local_dir, which redundancy is for. */
+static sgc_spread_kind spread_kind(const sgc_run *r)
+{
+    return r->t->save_on_each_node ? SGC_SPREAD_ALL : (sgc_spread_kind)r->config->checkpoint.redundancy;
+}
+
 /* What files can make use of, and the option allows, to travel to other nodes: the same on all ranks, 0 if none do. sends: this rank takes part. */
 static size_t travel_bytes(const sgc_run *r, bool *sends)
 {
-    const sgc_spread_kind kinds[2] = {r->t->save_on_each_node ? SGC_SPREAD_ALL : SGC_SPREAD_NONE, (sgc_spread_kind)r->config->checkpoint.redundancy};
-    size_t most = 0;
-    *sends = false;
-    for (int i = 0; i < 2 && r->world->n_nodes > 1; i++) {
-        if (kinds[i] == SGC_SPREAD_NONE) continue;
-        size_t n_bytes = sgc_spread_most_bytes(r->saving.files, kinds[i], r->saving.buffer_bytes);
-        if (n_bytes > most) most = n_bytes;
-        *sends = *sends || sgc_spread_takes_part(r->world, r->saving.files, kinds[i]);
-    }
+    const sgc_spread_kind kind = spread_kind(r);
+    *sends = sgc_spread_takes_part(r->world, r->saving.files, kind);
+    if (kind == SGC_SPREAD_NONE || r->world->n_nodes == 1) return 0;
+    size_t most = sgc_spread_most_bytes(r->world, r->saving.files, kind, r->saving.buffer_bytes);
     return most < (size_t)r->config->checkpoint.buffer_size ? most : (size_t)r->config->checkpoint.buffer_size;
 }
 
@@ -70,10 +71,11 @@ static sgc_status take_local(sgc_run *r, bool sends)
 {
     sgc_saving *s = &r->saving;
     s->buffer = sgc_device_alloc_staging(&r->device, SGC_MEM_CHECKPOINT, s->buffer_bytes);
-    if (s->buffer && sends) s->travel = sgc_mem_alloc(SGC_MEM_CHECKPOINT, s->travel_bytes);
+    const size_t own_bytes = sgc_spread_own_bytes(spread_kind(r), s->travel_bytes);
+    if (s->buffer && sends) s->travel = sgc_mem_alloc(SGC_MEM_CHECKPOINT, own_bytes);
     if (!s->buffer || (sends && !s->travel)) return SGC_ENOMEM;
     memset(s->buffer, 0, s->buffer_bytes);
-    if (sends) memset(s->travel, 0, s->travel_bytes);
+    if (sends) memset(s->travel, 0, own_bytes);
     return SGC_OK;
 }
 

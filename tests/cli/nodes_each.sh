@@ -109,4 +109,28 @@ check "another run" train other 1 --max_steps 2
 cp -r "$work/other/checkpoint-2" "$work/disk-2/out"
 refuses "disks of two runs beside a new one" 1 "the nodes hold checkpoints of several runs, [0-9a-f]{16} .node 1. and [0-9a-f]{16} .node 2." \
     mpirun -n 6 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" --save_on_each_node --resume_from_checkpoint auto
+
+# the last update is nowhere else, and one node's copy of the best is damaged, in a block that another node would check if the nodes shared that
+worse=(--save_on_each_node --load_best_model_at_end --evaluation_strategy steps --eval_steps 4 --save_steps 4 --learning_rate 3 --lr_scheduler_type constant_with_warmup --warmup_steps 20
+    --max_grad_norm none --checkpoint.block_size 16384)
+disks 2
+check "a run on nodes that gets worse" train local/out 4 "${worse[@]}"
+best=$(readlink "$work/disk-0/out/best")
+shard=shards/shard-00001-of-00004.h5
+weights=$(awk '/^file/ { is = $3 == "'$shard'" } is && /^data/ && $4 == "model" { at = $2 } END { print at }' "$work/disk-0/out/$best/manifest") # of the last unit
+printf X | dd of="$work/disk-0/out/$best/$shard" bs=1 seek="$weights" conv=notrunc status=none
+refuses "a best that is damaged on one node" 1 "error: .*$best/$shard is damaged.*cannot load the best checkpoint, $work/local/out/$best\. .* its last update, 22, is saved" \
+    mpirun -n 4 unshare -m bash -c "$mine" "$work" "$STAGECOACH" train "$work/tiny.cfg" --comm.ranks_per_node 2 --output_dir "$work/local/out" "${worse[@]}" --resume_from_checkpoint latest \
+    --max_steps 22 --save_strategy no
+check "... which it is, on all" "$STAGECOACH" ckpt verify "$work"/disk-0/out/checkpoint-22 "$work"/disk-1/out/checkpoint-22
+
+# What files that travel take of an evaluation is not taken from the time of training, too
+disks 2
+PER_NODE=1 check "evaluations while files travel" train local/out 2 --save_on_each_node --max_steps 8 --save_steps 1 --checkpoint.overlap skip --checkpoint.buffer_size 16384 \
+    --evaluation_strategy steps --eval_steps 1 --data.validation_file "$work/text.txt" --data.max_eval_samples 200 --logging_steps 1 --model.n_embd 192
+check "... leave a rate of training" is "$(grep -c '"tokens_per_second":-' "$work/disk-0/out/metrics.jsonl")" 0
+
+disks 3
+check "nodes of two, two and one rank that share files" train local/out 5 --save_on_each_node --checkpoint.buffer_size 16384 --checkpoint.writers_per_node 1 --zero.stage 1 --max_steps 3
+for node in 1 2; do check "... node $node has all" diff -r "$work/disk-0/out/checkpoint-3" "$work/disk-$node/out/checkpoint-3"; done
 finish

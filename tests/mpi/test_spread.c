@@ -24,10 +24,10 @@ typedef struct job {
     sgc_save *save;
 } job;
 
-static sgc_status start(job *j)
+static sgc_status start_with(job *j, int64_t n_embd, size_t travel_bytes)
 {
     sgc_status st = SGC_OK;
-    sgc_model_options o = {.vocab_size = 29, .n_positions = 12, .n_embd = 24, .n_layer = 2, .n_head = 2, .layer_norm_epsilon = 1e-5,
+    sgc_model_options o = {.vocab_size = 29, .n_positions = 12, .n_embd = n_embd, .n_layer = 2, .n_head = 2, .layer_norm_epsilon = 1e-5,
                            .tie_word_embeddings = true};
     *j = (job){0};
     SGC_TRY(sgc_world_set_nodes(&world, 1));
@@ -37,7 +37,7 @@ static sgc_status start(job *j)
     SGC_TRY(sgc_zero_init_weights(j->engine, 5));
     SGC_TRY(sgc_files_make(&j->files, &world, 0));
     j->copy = malloc(sgc_save_buffer_bytes(j->engine, j->model));
-    j->travel = malloc(1 << 20);
+    j->travel = malloc(travel_bytes);
     if (!j->copy || !j->travel) return SGC_ENOMEM;
     if (IS_ROOT) {
         const char *tmp = getenv("TMPDIR");
@@ -51,6 +51,8 @@ static sgc_status start(job *j)
 done:
     return st;
 }
+
+static sgc_status start(job *j) { return start_with(j, 24, 1 << 20); }
 
 static void stop(job *j)
 {
@@ -265,5 +267,35 @@ START_TEST(a_node_that_cannot_write_what_comes_fails_the_save_on_all)
 }
 END_TEST
 
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what is freed */
+static int64_t peak_resident_bytes(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024 * (int64_t)usage.ru_maxrss;
+}
+#endif
+
+START_TEST(parities_take_no_more_memory_than_they_may_with_what_mpi_takes)
+{
+#ifndef __SANITIZE_ADDRESS__
+    enum { MAY = 8 << 20, OTHERS = 1 << 20 }; /* of a save: lists, and what HDF5 takes */
+    job j;
+    mpi_assert_ok(start_with(&j, 448, MAY));
+    mpi_assert_ok(begin(&j, SGC_SPREAD_PARTNER, 1 << 16, 1)); /* what all saves take is taken */
+    mpi_assert_ok(sgc_save_finish(j.save));
+    sgc_save_free(j.save);
+    int64_t before = peak_resident_bytes();
+    mpi_assert_ok(begin(&j, SGC_SPREAD_XOR, MAY, 2));
+    mpi_assert_ok(sgc_save_finish(j.save));
+    sgc_save_free(j.save);
+    mpi_assert(peak_resident_bytes() - before <= MAY + OTHERS);
+    mpi_assert(is_there(SGC_SPREAD_XOR, 2));
+    stop(&j);
+#endif
+}
+END_TEST
+
 MPI_UNIT_MAIN("spread", files_travel_while_ranks_do_other_things, who_does_not_train_on_sends_the_rest_at_once,
-              a_save_that_is_given_up_leaves_no_message_behind, a_node_that_cannot_write_what_comes_fails_the_save_on_all)
+              a_save_that_is_given_up_leaves_no_message_behind, a_node_that_cannot_write_what_comes_fails_the_save_on_all,
+              parities_take_no_more_memory_than_they_may_with_what_mpi_takes)
