@@ -262,6 +262,17 @@ static sgc_status check_some_shard(sgc_ckpt_report *r, const char *path, const s
     return add_problem(r, "shards", "no shard file of this node is here");
 }
 
+/* Units and tensors can be told where shards are damaged and the settings are not: these are not parsed then. */
+static bool names_tensors(const spans *s)
+{
+    bool in_shards = false;
+    for (int64_t i = 0; i < s->n; i++) {
+        if (s->list[i].file == SGC_FILE_CONFIG) return false;
+        in_shards = in_shards || s->list[i].file >= SGC_FILE_SHARDS;
+    }
+    return in_shards;
+}
+
 /* Rank 0: from spans to damages. With bytes that all fit, what they say must fit too. */
 static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_manifest *m, const part *p, span *all, int64_t n_all)
 {
@@ -272,7 +283,7 @@ static sgc_status report_local(sgc_ckpt_report *r, const char *path, const sgc_m
     sgc_model *model = NULL;
     if (p->is_damaged) SGC_TRY(add_problem(r, SGC_NODES_NAME, p->problem));
     SGC_TRY(join(all, n_all, &joined));
-    if (joined.n && sgc_ckpt_model(path, &config, &model) != SGC_OK) sgc_err_clear(); /* units are named then */
+    if (names_tensors(&joined) && sgc_ckpt_model(path, &config, &model) != SGC_OK) sgc_err_clear(); /* units are named then */
     for (int64_t i = 0; i < joined.n; i++) {
         sgc_ckpt_damage d;
         SGC_TRY(describe(m, path, model, &joined.list[i], &d));
